@@ -1,7 +1,7 @@
 """Errors that a user can cause, and how they are told."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):

@@ -1,0 +1,1 @@
+"""Blocks (attention, feed-forward, norm, position) and the families that are assembled from them."""

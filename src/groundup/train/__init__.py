@@ -1,0 +1,1 @@
+"""The loop: optimizers, schedules, precision, checkpoints, metrics."""

@@ -1,0 +1,34 @@
+"""Data sets of the Hugging Face hub, or local folders in its layout, streamed."""
+
+from collections.abc import Iterator
+
+from groundup.data.formats import field_of
+from groundup.data.text import Part
+from groundup.errors import UserError
+
+PREFIX = "hf:"
+DEFAULT_SPLIT = "train"
+
+
+def read_hub(source: str, *, field: str = "text") -> Iterator[Part]:
+    """Yield `field` of each row of `hf:NAME[:SPLIT]`; SPLIT is `train` by default, NAME may be a local folder.
+
+    Nothing is downloaded ahead of what is read. Needs the extra `hub`.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"{source}: needs Hugging Face datasets: pip install 'groundup[hub]'") from error
+
+    name, _, split = source.removeprefix(PREFIX).partition(":")
+    try:
+        rows = iter(datasets.load_dataset(name, split=split or DEFAULT_SPLIT, streaming=True))
+        for number, row in enumerate(rows, start=1):
+            yield Part(field_of(row, field, f"{source}, row {number}"))
+    except UserError:
+        raise
+    except Exception as error:  # datasets lets through the errors of half a dozen libraries
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{source}: cannot be read: {reason}; check the name, the split and the network"
+        ) from error

@@ -1,0 +1,97 @@
+"""Bits per byte: how many bits the model needs, with its probabilities, to write down a byte of text."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from groundup.errors import UserError
+from groundup.model.decoder import Decoder
+from groundup.tokenizer import Tokenizer
+from groundup.train.device import Precision, autocast
+
+# Windows read at once: enough to fill the processor, and logits of a few tens of MB.
+_TOKENS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a text under a model; `loss` in nats a token."""
+
+    loss: float
+    bits_per_byte: float
+    perplexity: float
+    tokens: int
+    bytes: int
+
+    @property
+    def bytes_per_token(self) -> float:
+        """How much text a token stands for."""
+        return self.bytes / self.tokens
+
+
+@torch.no_grad()
+def evaluate_tokens(
+    model: Decoder,
+    tokens: npt.NDArray[np.integer],
+    byte_lengths: npt.NDArray[np.int32],
+    *,
+    device: str,
+    precision: Precision,
+    on_progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Cross-entropy over a stream of tokens (N,), cut into windows of the model's context.
+
+    Every token but the first is predicted once, from the part of its window before it (no overlap: as in
+    training). `byte_lengths` (V,) counts the bytes of each token; special tokens have 0 and are left out of all
+    figures, so that bits per byte is about text alone, whatever the tokenizer. UserError if there is no text.
+    """
+    nats, count, num_bytes = 0.0, 0, 0
+    lengths_V = torch.from_numpy(byte_lengths.astype(np.int64)).to(device)
+    was_training = model.training
+    model.eval()
+    for done, (inputs_BT, targets_BT) in _windows(tokens, model.shape.context):
+        with autocast(device, precision):
+            logits_BTV = model(inputs_BT.to(device))
+        targets_N = targets_BT.to(device).flatten()
+        nats_N = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, reduction="none")
+        lengths_N = lengths_V[targets_N]
+        nats += float((nats_N.double() * (lengths_N > 0)).sum())
+        count += int((lengths_N > 0).sum())
+        num_bytes += int(lengths_N.sum())
+        if on_progress:
+            on_progress(done)
+    model.train(was_training)
+    if not num_bytes:
+        raise UserError("the text to evaluate has fewer than two tokens; give a longer text")
+    loss = nats / count
+    return Evaluation(loss, nats / math.log(2) / num_bytes, math.exp(min(loss, 700.0)), count, num_bytes)
+
+
+def evaluate_text(
+    model: Decoder, tokenizer: Tokenizer, text: bytes, on_progress: Callable[[float], None] | None = None
+) -> Evaluation:
+    """The figures of one document, in float32 on the CPU."""
+    ids = np.array([tokenizer.end_of_text, *tokenizer.encode_ordinary(text)], dtype=np.int64)
+    return evaluate_tokens(
+        model, ids, tokenizer.byte_lengths, device="cpu", precision="fp32", on_progress=on_progress
+    )
+
+
+def _windows(
+    tokens: npt.NDArray[np.integer], context: int
+) -> Iterator[tuple[float, tuple[torch.Tensor, torch.Tensor]]]:
+    """(share done, (inputs, targets)) of full windows in batches, then of what is left."""
+    num_full = (len(tokens) - 1) // context
+    at_once = max(1, _TOKENS_AT_ONCE // context)
+    for first in range(0, num_full, at_once):
+        last = min(first + at_once, num_full)
+        part = torch.from_numpy(tokens[first * context : last * context + 1].astype(np.int64))
+        yield last * context / len(tokens), (part[:-1].view(-1, context), part[1:].view(-1, context))
+    rest = torch.from_numpy(tokens[num_full * context :].astype(np.int64))
+    if len(rest) > 1:
+        yield 1.0, (rest[None, :-1], rest[None, 1:])

@@ -1,0 +1,58 @@
+"""Attention: each token gathers from the tokens before it what its query asks for."""
+
+import torch
+from torch import Tensor, nn
+
+from groundup.model.cache import LayerCache
+from groundup.model.dot_product import attend
+from groundup.model.norm import RMSNorm
+from groundup.model.position import Rotary
+from groundup.shape import Shape
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention with grouped keys and values.
+
+    Scaled dot products (Vaswani et al. 2017, arXiv:1706.03762); query heads share key/value heads in groups
+    (Ainslie et al. 2023, arXiv:2305.13245); optionally queries and keys are normalised first
+    (Henry et al. 2020, arXiv:2010.04245; as in Qwen3) and turned by rotary positions.
+    """
+
+    def __init__(self, shape: Shape, *, bias: bool, qk_norm: bool):
+        super().__init__()
+        self.num_heads, self.num_kv_heads, self.head_width = (
+            shape.num_heads,
+            shape.num_kv_heads,
+            shape.head_width,
+        )
+        heads_width, kv_width = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
+        self.query = nn.Linear(shape.width, heads_width, bias=bias)
+        self.key = nn.Linear(shape.width, kv_width, bias=bias)
+        self.value = nn.Linear(shape.width, kv_width, bias=bias)
+        self.output = nn.Linear(heads_width, shape.width, bias=bias)
+        self.query_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
+        self.key_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
+
+    def forward(self, x_BTD: Tensor, rotary: Rotary | None = None, cache: LayerCache | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D); with a cache, the T tokens follow those already stored."""
+        query_BHTd = self._heads(self.query(x_BTD))
+        key_BKTd = self._heads(self.key(x_BTD))
+        value_BKTd = self._heads(self.value(x_BTD))
+        if self.query_norm is not None and self.key_norm is not None:
+            query_BHTd, key_BKTd = self.query_norm(query_BHTd), self.key_norm(key_BKTd)
+        start = cache.length if cache else 0
+        if rotary is not None:
+            query_BHTd, key_BKTd = rotary(query_BHTd, start), rotary(key_BKTd, start)
+        if cache is not None:
+            key_BKTd, value_BKTd = cache.append(key_BKTd, value_BKTd)
+        mixed_BHTd = attend(query_BHTd, key_BKTd, value_BKTd, self._mask(x_BTD, start) if start else None)
+        return self.output(mixed_BHTd.transpose(1, 2).flatten(2))
+
+    def _heads(self, x_BTE: Tensor) -> Tensor:
+        return x_BTE.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+    @staticmethod
+    def _mask(x_BTD: Tensor, start: int) -> Tensor:
+        """(T, start + T), true where a new token may look: at itself and at everything before it."""
+        length = x_BTD.shape[1]
+        return torch.ones(length, start + length, dtype=torch.bool, device=x_BTD.device).tril(start)

@@ -1,0 +1,87 @@
+"""The decoder: embedding, a stack of pre-norm blocks on one residual stream, and the way back to words."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from groundup.model.cache import KeyValueCache, LayerCache
+from groundup.model.position import Rotary
+from groundup.shape import Shape
+
+BlockPart: TypeAlias = Callable[[Shape], nn.Module]
+NormMaker: TypeAlias = Callable[[int, float], nn.Module]
+
+
+class DecoderBlock(nn.Module):
+    """x + attention(norm(x)), then x + feedforward(norm(x)) (pre-norm: Xiong et al. 2020, arXiv:2002.04745)."""
+
+    def __init__(self, shape: Shape, attention: BlockPart, feedforward: BlockPart, norm: NormMaker):
+        super().__init__()
+        self.attention_norm = norm(shape.width, shape.norm_epsilon)
+        self.attention = attention(shape)
+        self.feedforward_norm = norm(shape.width, shape.norm_epsilon)
+        self.feedforward = feedforward(shape)
+
+    def forward(self, x_BTD: Tensor, rotary: Rotary | None, cache: LayerCache | None) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotary, cache)
+        return x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
+
+
+class Decoder(nn.Module):
+    """A causal language model: ids (B, T) int64 -> logits (B, T, V).
+
+    A family gives its attention, feed-forward and norm; with `shape.tied` the unembedding is the embedding's
+    own weight (Press and Wolf 2017, arXiv:1608.05859). Positions are learned (an embedding a position) or rotary.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        attention: BlockPart,
+        feedforward: BlockPart,
+        norm: NormMaker,
+        learned_positions: bool,
+    ):
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocabulary_size, shape.width)
+        self.positions = nn.Embedding(shape.context, shape.width) if learned_positions else None
+        self.rotary = None if learned_positions else Rotary(shape.head_width, shape.context, shape.rope_theta)
+        self.blocks = nn.ModuleList(
+            DecoderBlock(shape, attention, feedforward, norm) for _ in range(shape.num_layers)
+        )
+        self.norm = norm(shape.width, shape.norm_epsilon)
+        self.unembedding = None if shape.tied else nn.Linear(shape.width, shape.vocabulary_size, bias=False)
+
+    def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """Logits (B, T, V) of the token after each position; with a cache, the ids follow those stored in it."""
+        return self.unembed(self.features(ids_BT, cache))
+
+    def features(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """The residual stream (B, T, D) after the last block and norm."""
+        x_BTD = self.embedding(ids_BT)
+        if self.positions is not None:
+            start = cache.length if cache else 0
+            x_BTD = x_BTD + self.positions(torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device))
+        for index, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, self.rotary, cache.layers[index] if cache else None)
+        return self.norm(x_BTD)
+
+    def unembed(self, x_BTD: Tensor) -> Tensor:
+        """Logits (B, T, V) from the residual stream."""
+        return F.linear(x_BTD, self.embedding.weight if self.unembedding is None else self.unembedding.weight)
+
+    def new_cache(self, batch: int = 1) -> KeyValueCache:
+        """An empty key/value cache for `shape.context` tokens."""
+        shape, like = self.shape, self.embedding.weight
+        return KeyValueCache(
+            [
+                LayerCache(batch, shape.num_kv_heads, shape.context, shape.head_width, like)
+                for _ in range(shape.num_layers)
+            ]
+        )

@@ -1,0 +1,1 @@
+"""One short file a family: which blocks, put together how."""

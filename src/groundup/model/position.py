@@ -1,0 +1,39 @@
+"""Where a token stands: rotary positions, which turn queries and keys by an angle that grows with position."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864), in the half-split layout of Llama.
+
+    Channel i and channel i + head_width / 2 form a pair that is turned by position * theta^(-2i / head_width).
+    The tables are kept in float32 and are not part of the state dict: they follow from the shape.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, head_width: int, context: int, theta: float):
+        super().__init__()
+        self.head_width, self.context, self.theta = head_width, context, theta
+        self.register_buffer("cosine", torch.empty(context, head_width), persistent=False)
+        self.register_buffer("sine", torch.empty(context, head_width), persistent=False)
+        self.fill()
+
+    def fill(self) -> None:
+        """Compute the tables; called again when a model built on the meta device gets its memory."""
+        pairs = torch.arange(0, self.head_width, 2, dtype=torch.float32, device=self.cosine.device)
+        frequencies = self.theta ** (-pairs / self.head_width)
+        positions = torch.arange(self.context, dtype=torch.float32, device=self.cosine.device)
+        angles = torch.outer(positions, frequencies).repeat(1, 2)
+        self.cosine.copy_(angles.cos())
+        # The sign of the first half is folded into the table, which saves a negation in every layer.
+        half = self.head_width // 2
+        self.sine.copy_(torch.cat([-angles[:, :half].sin(), angles[:, half:].sin()], dim=-1))
+
+    def forward(self, x_BHTd: Tensor, start: int = 0) -> Tensor:
+        """Turn the heads of tokens `start`, `start + 1`, ... by their angles; the type of `x` is kept."""
+        end = start + x_BHTd.shape[-2]
+        cosine, sine = (table[start:end].type_as(x_BHTd) for table in (self.cosine, self.sine))
+        return x_BHTd * cosine + x_BHTd.roll(self.head_width // 2, dims=-1) * sine

@@ -1,0 +1,97 @@
+"""The models that a plan chooses among: a ladder of shapes, and the rules that set everything else by size."""
+
+import math
+
+from groundup.errors import UserError
+from groundup.recipe import ModelRecipe
+from groundup.shape import Shape
+
+# (layers, width): depth grows with width, as in the ladders of nanochat and OLMo.
+_LADDER = (
+    (2, 64), (3, 96), (4, 128), (4, 160), (5, 192), (6, 256), (6, 320), (7, 384), (8, 448), (8, 512), (10, 640),
+    (12, 768), (14, 896), (16, 1024), (20, 1280), (24, 1536), (24, 2048), (28, 2560), (32, 4096),
+)  # fmt: skip
+_VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+def ladder(model: ModelRecipe, vocabulary_size: int, context: int) -> list[Shape]:
+    """Shapes from small to large, with what the recipe fixes kept fixed."""
+    shapes: list[Shape] = []
+    for layers, width in _LADDER:
+        shape = _complete(model, model.num_layers or layers, model.width or width, vocabulary_size, context)
+        if shape not in shapes:
+            shapes.append(shape)
+    return shapes
+
+
+def _complete(model: ModelRecipe, num_layers: int, width: int, vocabulary_size: int, context: int) -> Shape:
+    """Fill in heads and feed-forward width for a model of this depth and width."""
+    head_width = model.head_width or _head_width(width, model.num_heads)
+    num_heads = model.num_heads or max(1, width // head_width)
+    if model.num_heads is None and model.head_width is None and num_heads * head_width != width:
+        raise UserError(
+            f"model.width={width} cannot be cut into even heads; make it a multiple of 16, "
+            "or give model.num_heads and model.head_width"
+        )
+    return Shape(
+        family=model.family,
+        num_layers=num_layers,
+        width=width,
+        num_heads=num_heads,
+        num_kv_heads=model.num_kv_heads or (num_heads if model.family == "gpt2" else _kv_heads(num_heads)),
+        head_width=head_width,
+        feedforward_width=model.feedforward_width or _feedforward_width(model.family, width),
+        vocabulary_size=vocabulary_size,
+        context=model.context or context,
+        tied=model.tied,
+        rope_theta=model.rope_theta,
+    )
+
+
+def _head_width(width: int, num_heads: int | None) -> int:
+    """32 channels a head for small models, 64 and then 128 for larger ones, or what divides the width."""
+    if num_heads:
+        if width % num_heads:
+            raise UserError(f"model.width={width} is not a multiple of model.num_heads={num_heads}; change one of them")
+        return width // num_heads
+    wanted = 32 if width < 384 else 64 if width < 2048 else 128
+    return next((size for size in (wanted, 64, 32, 16) if size <= wanted and width % size == 0), width)
+
+
+def _kv_heads(num_heads: int) -> int:
+    """Two query heads share a key/value head where that divides, which halves the cache."""
+    return num_heads // 2 if num_heads % 2 == 0 else num_heads
+
+
+def _feedforward_width(family_name: str, width: int) -> int:
+    """4 times the width; 8/3 with a gate, which keeps the parameters the same (Shazeer 2020)."""
+    if family_name == "gpt2":
+        return 4 * width
+    return math.ceil(width * 8 / 3 / 32) * 32
+
+
+def context_for(tokens: float) -> int:
+    """Longer contexts cost more and pay only once the model has learnt what is near."""
+    for limit, context in ((3e6, 128), (5e7, 256), (1e9, 512), (1e10, 1024)):
+        if tokens < limit:
+            return context
+    return 2048
+
+
+def vocabulary_for(tokens: float, corpus_bytes: float) -> int:
+    """A larger vocabulary packs more text into a token, but each entry needs to be seen often enough to be learnt.
+
+    About 500 training tokens an entry, and no more entries than the corpus can fill (one per 500 bytes).
+    """
+    affordable = min(tokens / 500, corpus_bytes / 500)
+    return max(size for size in _VOCABULARIES if size <= max(affordable, _VOCABULARIES[0]))
+
+
+def batch_tokens_for(tokens: float) -> float:
+    """Tokens per step: B = 0.58 D^0.571 (Step Law, Li et al. 2025, arXiv:2503.04715)."""
+    return 0.58 * tokens**0.571
+
+
+def learning_rate_for(parameters: float, tokens: float) -> float:
+    """Peak learning rate: 1.79 N^-0.713 D^0.307, N without embeddings (Step Law), within what is stable."""
+    return min(1e-2, 1.79 * parameters**-0.713 * tokens**0.307)

@@ -1,0 +1,43 @@
+"""The loss to expect: bits per byte from model size and training tokens.
+
+L(N, D) = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, arXiv:2203.15556), in bits per byte of text so that
+tokenizers compare. N counts non-embedding parameters, D tokens of fresh text.
+"""
+
+import math
+from dataclasses import dataclass
+
+# Muennighoff et al. 2023 (arXiv:2305.16264): how fast repeated tokens lose their worth.
+_REPETITION_HALF_LIFE = 15.387756
+
+
+@dataclass(frozen=True)
+class LossLaw:
+    """The law's constants, the compressibility of the text that they were fitted on, and their error."""
+
+    irreducible: float
+    size_factor: float
+    size_exponent: float
+    data_factor: float
+    data_exponent: float
+    compressibility: float
+    relative_error: float
+    origin: str
+
+    def bits_per_byte(self, parameters: float, tokens: float, compressibility: float | None = None) -> float:
+        """The expected held-out loss, scaled by how hard the text is (see `data.store.compressibility`)."""
+        loss = (
+            self.irreducible
+            + self.size_factor / parameters**self.size_exponent
+            + self.data_factor / tokens**self.data_exponent
+        )
+        return loss * (compressibility / self.compressibility if compressibility else 1.0)
+
+
+def effective_tokens(tokens: float, unique_tokens: float) -> float:
+    """What `tokens` of training are worth when the text has only `unique_tokens` (Muennighoff et al. 2023)."""
+    if tokens <= unique_tokens:
+        return tokens
+    repetitions = tokens / unique_tokens - 1.0
+    worth = _REPETITION_HALF_LIFE * (1.0 - math.exp(-repetitions / _REPETITION_HALF_LIFE))
+    return unique_tokens * (1.0 + worth)

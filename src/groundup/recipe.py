@@ -1,0 +1,199 @@
+"""The recipe: one typed object that says everything about a run, loaded from TOML, overridden by `--set`.
+
+A field that is None is left to the planner; the recipe written into a run's folder has every field filled in.
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from groundup.errors import UserError, nearest
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class DataRecipe(_Section):
+    """Where the text comes from and which part is held out."""
+
+    sources: list[str] = Field(default=[], description="files, folders, globs, '-', corpora, hf:NAME")
+    validation: list[str] = Field(default=[], description="held-out text of your own, instead of a split")
+    field: str = Field(default="text", description="the field of .jsonl and .parquet that holds the text")
+    split: Literal["none", "blank-lines", "endoftext"] = Field(
+        default="none", description="how a text file is cut into documents"
+    )
+    holdout: float = Field(default=0.01, ge=0, lt=1, description="the share of the text never trained on")
+    holdout_bytes: int = Field(default=65_536, ge=1, description="but at least this many bytes")
+    limit_bytes: int | None = Field(default=None, ge=1, description="read at most this much text")
+
+
+class TokenizerRecipe(_Section):
+    """The byte-level BPE tokenizer."""
+
+    file: str | None = Field(default=None, description="use this tokenizer.json instead of training one")
+    vocabulary_size: int | None = Field(default=None, ge=257, description="bytes + merges + special tokens")
+    pattern: str = Field(default="cl100k", description="gpt2, cl100k, o200k or a regular expression")
+    sample_bytes: int = Field(default=8 << 20, ge=1, description="train on a sample of this size")
+
+
+class ModelRecipe(_Section):
+    """The model's family and shape."""
+
+    family: str = Field(default="qwen3", description="qwen3, llama or gpt2")
+    num_layers: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1)
+    num_heads: int | None = Field(default=None, ge=1)
+    num_kv_heads: int | None = Field(default=None, ge=1)
+    head_width: int | None = Field(default=None, ge=2)
+    feedforward_width: int | None = Field(default=None, ge=1)
+    context: int | None = Field(default=None, ge=8, description="tokens that the model sees at once")
+    tied: bool = Field(default=True, description="the unembedding is the embedding, transposed")
+    rope_theta: float = Field(default=10_000.0, gt=0)
+
+
+class TrainRecipe(_Section):
+    """The training loop."""
+
+    seconds: float | None = Field(default=None, gt=0, description="train for this long (time budgets)")
+    steps: int | None = Field(default=None, ge=1, description="train for this many steps (other budgets)")
+    batch_size: int | None = Field(default=None, ge=1, description="sequences per optimizer step")
+    micro_batch: int | None = Field(default=None, ge=1, description="sequences per forward pass")
+    optimizer: str = Field(default="adamw")
+    lr: float | None = Field(default=None, gt=0, description="the peak learning rate")
+    schedule: Literal["linear", "cosine", "wsd"] = Field(default="linear")
+    warmup: float = Field(default=0.03, ge=0, lt=1, description="the share of the run that warms up")
+    final_lr: float = Field(default=0.02, ge=0, le=1, description="the last learning rate, as a share of lr")
+    weight_decay: float = Field(default=0.1, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.97, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0, description="the largest norm of the gradient")
+    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto")
+    device: str = Field(default="auto", description="cpu, cuda, mps, or auto")
+    threads: int | None = Field(default=None, ge=1)
+    validations: int = Field(default=8, ge=1, description="how often the held-out text is measured")
+    validation_tokens: int = Field(default=32_768, ge=1, description="how much of it, while training")
+    checkpoint_seconds: float = Field(default=30.0, gt=0)
+    checkpoint_steps: int | None = Field(default=None, ge=1, description="save by steps instead of by time")
+    keep_checkpoints: int = Field(default=2, ge=1)
+
+
+class SampleRecipe(_Section):
+    """The text that the model writes along the way, so that progress can be read."""
+
+    prompts: list[str] = Field(default=["", "The "], description="the empty prompt starts a new document")
+    tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=0.8, ge=0)
+    top_k: int = Field(default=50, ge=0)
+
+
+class Recipe(_Section):
+    """Everything that decides a run; with the seed, the same recipe gives the same losses."""
+
+    name: str = "default"
+    description: str = ""
+    seed: int = Field(default=1, ge=0, lt=1 << 31)
+    budget: str = Field(default="10m", description="90s, 10m, 2h, 5e15flop, 200ktok, 50Mtok or 500steps")
+    data: DataRecipe = DataRecipe()
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    model: ModelRecipe = ModelRecipe()
+    train: TrainRecipe = TrainRecipe()
+    sample: SampleRecipe = SampleRecipe()
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; fields left to the planner are absent."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def ready_recipes() -> dict[str, str]:
+    """The recipes that come with groundup: name -> one line of description."""
+    folder = resources.files("groundup") / "recipes"
+    texts = {
+        file.name.removesuffix(".toml"): file.read_text("utf-8")
+        for file in folder.iterdir()
+        if file.name.endswith(".toml")
+    }
+    return {name: str(tomllib.loads(texts[name])["description"]) for name in sorted(texts)}
+
+
+def load(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
+    """The ready recipe or TOML file called `name_or_file`, with `field=value` overrides applied.
+
+    Raises UserError for a recipe that is not there, TOML that does not parse, an unknown field or a value
+    out of range.
+    """
+    origin, text = _read(name_or_file)
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(
+            f"{origin} is not valid TOML: {error}; correct it or start from `groundup recipes`"
+        ) from None
+    tree.setdefault("name", Path(name_or_file).stem)
+    for override in overrides or []:
+        _override(tree, override)
+    return parse(tree, origin)
+
+
+def parse(tree: dict[str, Any], origin: str) -> Recipe:
+    """A recipe from a tree of plain values; `origin` names where it came from in errors."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{origin}: unknown field '{field}'{nearest(field, known_fields())}") from None
+        raise UserError(f"{origin}: {field}={first['input']!r}: {first['msg']}") from None
+
+
+def known_fields() -> list[str]:
+    """Every field's dotted name, such as `train.lr`."""
+    names: list[str] = []
+    for name, field in Recipe.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            names += [f"{name}.{inner}" for inner in section.model_fields]
+        else:
+            names.append(name)
+    return names
+
+
+def _read(name_or_file: str) -> tuple[str, str]:
+    path = Path(name_or_file)
+    if path.suffix == ".toml" or path.is_file():
+        if not path.is_file():
+            raise UserError(f"no recipe file '{name_or_file}'; `groundup recipes` lists the ready ones")
+        return str(path), path.read_text("utf-8")
+    ready = resources.files("groundup") / "recipes" / f"{name_or_file}.toml"
+    if not ready.is_file():
+        raise UserError(f"no recipe '{name_or_file}'{nearest(name_or_file, ready_recipes())}")
+    return f"recipe '{name_or_file}'", ready.read_text("utf-8")
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    field, equals, written = override.partition("=")
+    field = field.strip()
+    if not equals:
+        raise UserError(f"--set {override}: write it as field=value, for example --set train.lr=3e-4")
+    if field not in known_fields():
+        raise UserError(f"--set {override}: unknown field '{field}'{nearest(field, known_fields())}")
+    *sections, last = field.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = _value(written.strip(), last)
+
+
+def _value(written: str, field: str) -> Any:
+    """`written` as a TOML value where it is one, else as the text itself; lists may be written `a,b`."""
+    try:
+        value: Any = tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = written
+    if field in {"sources", "validation", "prompts"} and not isinstance(value, list):
+        return [part for part in str(value).split(",") if part]
+    return value

@@ -1,0 +1,80 @@
+"""What a model looks like, as plain numbers, for the planner (which never imports torch) and for the model.
+
+`FAMILIES` is the one place where a family is registered: its building blocks, and the module that builds it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from groundup.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Family:
+    """The blocks that a family is made of, and the module whose import registers its builder."""
+
+    module: str
+    norm: Literal["layer", "rms"]
+    position: Literal["learned", "rotary"]
+    feedforward: Literal["gelu", "swiglu"]
+    bias: bool
+    qk_norm: bool
+    objective: str = "causal"
+
+
+FAMILIES: dict[str, Family] = {
+    "gpt2": Family("groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, qk_norm=False),
+    "llama": Family("groundup.model.families.llama", "rms", "rotary", "swiglu", bias=False, qk_norm=False),
+    "qwen3": Family("groundup.model.families.qwen3", "rms", "rotary", "swiglu", bias=False, qk_norm=True),
+}
+
+
+def family(name: str) -> Family:
+    """The family called `name`; UserError with the nearest known name otherwise."""
+    if name not in FAMILIES:
+        raise UserError(f"unknown model family '{name}'{nearest(name, FAMILIES)}")
+    return FAMILIES[name]
+
+
+class Shape(BaseModel):
+    """Every number that fixes a decoder's parameters. Widths and lengths count elements and tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    num_layers: int = Field(ge=1)
+    width: int = Field(ge=1)
+    num_heads: int = Field(ge=1)
+    num_kv_heads: int = Field(ge=1)
+    head_width: int = Field(ge=2)
+    feedforward_width: int = Field(ge=1)
+    vocabulary_size: int = Field(ge=1)
+    context: int = Field(ge=1)
+    tied: bool = True
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    norm_epsilon: float = Field(default=1e-6, gt=0)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        traits = family(self.family)
+        if self.num_heads % self.num_kv_heads:
+            raise UserError(
+                f"model.num_heads={self.num_heads} is not a multiple of model.num_kv_heads={self.num_kv_heads}; "
+                "grouped-query attention shares each key/value head among equally many query heads"
+            )
+        if traits.position == "rotary" and self.head_width % 2:
+            raise UserError(
+                f"model.head_width={self.head_width} is odd; rotary positions turn pairs of channels, "
+                "so choose an even width"
+            )
+        if self.family == "gpt2" and (
+            self.num_kv_heads != self.num_heads or self.num_heads * self.head_width != self.width
+        ):
+            raise UserError(
+                f"gpt2 needs num_kv_heads = num_heads and num_heads * head_width = width, but has "
+                f"{self.num_kv_heads}, {self.num_heads}, {self.head_width} and {self.width}; "
+                "leave model.num_kv_heads and model.head_width unset"
+            )
+        return self

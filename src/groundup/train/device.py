@@ -1,0 +1,51 @@
+"""Which device trains, with how many threads, and in which precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import psutil
+import torch
+
+from groundup.errors import UserError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def choose_device(wanted: str) -> str:
+    """The device for `train.device`: the named one if it is there, or the best one for 'auto'."""
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if wanted == "auto":
+        return available[0]
+    if wanted.partition(":")[0] not in available:
+        raise UserError(f"train.device='{wanted}' is not on this machine, which has: {', '.join(available)}")
+    return wanted
+
+
+def set_threads(wanted: int | None) -> int:
+    """Use `wanted` threads, or one a physical core: a second thread on a core only waits for its units."""
+    threads = wanted or psutil.cpu_count(logical=False) or torch.get_num_threads()
+    allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else threads
+    torch.set_num_threads(min(threads, allowed) if wanted is None else wanted)
+    return torch.get_num_threads()
+
+
+def autocast(device: str, precision: Precision) -> AbstractContextManager[object]:
+    """Where matrix products run in bfloat16 under 'bf16' (Micikevicius et al. 2018, arXiv:1710.03740).
+
+    The weights, their gradients and the optimizer's states stay in float32.
+    """
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was given, so that a clock reads true."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,109 @@
+"""Measuring the machine: what it sustains in matrix products and memory traffic, in about two seconds."""
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+from groundup.model.registry import build
+from groundup.objective import OBJECTIVES
+from groundup.plan.hardware import Hardware
+from groundup.recipe import TrainRecipe
+from groundup.shape import Shape, family
+from groundup.train.device import Precision, autocast, choose_device, set_threads, synchronise
+from groundup.train.optimizers import build_optimizer, set_learning_rate
+
+_MATRIX = 1024
+_COPY_BYTES = 128 << 20
+
+
+def measure(settings: TrainRecipe) -> Hardware:
+    """Time square matrix products in both precisions and a large copy, and read what the system says."""
+    device = choose_device(settings.device)
+    threads = set_threads(settings.threads)
+    return Hardware(
+        name=_processor_name() if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device,
+        device=device,
+        threads=threads,
+        memory_bytes=_memory(device),
+        flops_fp32=_matrix_flops(torch.float32, device),
+        flops_bf16=_matrix_flops(torch.bfloat16, device),
+        memory_bandwidth=_copy_bandwidth(device),
+    )
+
+
+def measure_step_seconds(shape: Shape, batch_size: int, settings: TrainRecipe, hardware: Hardware) -> float:
+    """The time of one training step of a model of this shape: the median of a few, after a warm-up."""
+    precision: Precision = hardware.precision if settings.precision == "auto" else settings.precision
+    model = build(shape, device=hardware.device)
+    optimizer = build_optimizer(model, settings)
+    set_learning_rate(optimizer, 1e-6)
+    objective = OBJECTIVES[family(shape.family).objective]
+    size = settings.micro_batch or batch_size
+    windows = torch.randint(0, shape.vocabulary_size, (size, shape.context + 1)).numpy()
+
+    def step() -> None:
+        for _ in range(max(1, batch_size // size)):
+            with autocast(hardware.device, precision):
+                loss = objective.loss(model, objective.collate(windows).to(hardware.device))
+            loss.mean.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        synchronise(hardware.device)
+
+    return _median_seconds(step, seconds=0.6)
+
+
+def _matrix_flops(dtype: torch.dtype, device: str) -> float:
+    """FLOP/s of (1024, 1024) products, the median of many."""
+    left, right = (torch.randn(_MATRIX, _MATRIX, device=device).to(dtype) for _ in range(2))
+
+    def product() -> None:
+        torch.mm(left, right)
+        synchronise(device)
+
+    return 2.0 * _MATRIX**3 / _median_seconds(product, seconds=0.25)
+
+
+def _copy_bandwidth(device: str) -> float:
+    """Bytes/s read and written by copying a buffer that no cache holds."""
+    source = torch.zeros(_COPY_BYTES // 4, device=device)
+    target = torch.zeros_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+        synchronise(device)
+
+    return 2.0 * _COPY_BYTES / _median_seconds(copy, seconds=0.2)
+
+
+def _median_seconds(action: Callable[[], None], seconds: float) -> float:
+    """The median time of `action`, repeated for about `seconds` (at least three times) after two warm-ups."""
+    action()
+    action()
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 3:
+        before = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - before)
+    return sorted(times)[len(times) // 2]
+
+
+def _memory(device: str) -> int:
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return int(psutil.virtual_memory().available)
+
+
+def _processor_name() -> str:
+    """The processor as the system names it."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,33 @@
+"""Optimizers in one place with one interface: name -> function (model, settings) -> torch optimizer.
+
+To add one, write a module beside `adamw.py` and add its line to `OPTIMIZERS`.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+from torch.optim import Optimizer
+
+from groundup.errors import UserError, nearest
+from groundup.recipe import TrainRecipe
+from groundup.train.optimizers.adamw import adamw
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, TrainRecipe], Optimizer]] = {"adamw": adamw}
+
+
+def build_optimizer(model: nn.Module, settings: TrainRecipe) -> Optimizer:
+    """The optimizer that the recipe names. Every parameter group has an `lr_scale` which multiplies `train.lr`."""
+    if settings.optimizer not in OPTIMIZERS:
+        raise UserError(
+            f"train.optimizer={settings.optimizer!r} is unknown{nearest(settings.optimizer, OPTIMIZERS)}"
+        )
+    optimizer = OPTIMIZERS[settings.optimizer](model, settings)
+    for group in optimizer.param_groups:
+        group.setdefault("lr_scale", 1.0)
+    return optimizer
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Set the learning rate of every group, each by its own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]

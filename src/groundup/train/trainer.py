@@ -1,0 +1,212 @@
+"""The training loop: forward, backward, clip, step, log, save."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from groundup.errors import UserError
+from groundup.objective import Objective
+from groundup.recipe import TrainRecipe
+from groundup.train import checkpoints
+from groundup.train.checkpoints import TrainState
+from groundup.train.device import Precision, autocast, synchronise
+from groundup.train.interrupt import Interrupt
+from groundup.train.metrics import MetricsWriter
+from groundup.train.optimizers import build_optimizer, set_learning_rate
+from groundup.train.progress import Progress
+from groundup.train.schedules import share_of_peak
+
+
+class BatchSource(Protocol):
+    """Where batches come from: windows (B, T + 1) int64 as a pure function of the step."""
+
+    def windows(self, step: int, rank: int, num_ranks: int) -> npt.NDArray[np.int64]:
+        """The batch of one step and rank."""
+        ...
+
+
+class Validation(NamedTuple):
+    """The held-out text's mean loss in nats a token, and bits a byte."""
+
+    loss: float
+    bits_per_byte: float
+
+
+class StepReport(NamedTuple):
+    """What the progress display is shown after each step."""
+
+    state: TrainState
+    fraction: float
+    loss: float
+    tokens_per_second: float
+
+
+class Interrupted(Exception):
+    """The run was stopped by a signal and saved; `state` says where, `signal` by which."""
+
+    def __init__(self, state: TrainState, signal: int):
+        super().__init__(f"stopped at step {state.step}")
+        self.state, self.signal = state, signal
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the trainer calls out to; it knows nothing of held-out text, sampling or screens."""
+
+    validate: Callable[[nn.Module], Validation]
+    on_step: Callable[[StepReport], None]
+    on_validation: Callable[[nn.Module, TrainState, Validation], None]
+
+
+class Trainer:
+    """Trains `model` on `batches` until `progress` is over; everything else was arranged before."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        batches: BatchSource,
+        settings: TrainRecipe,
+        *,
+        precision: Precision,
+        device: str,
+        checkpoint_folder: Path,
+        metrics: MetricsWriter,
+        hooks: Hooks,
+    ):
+        assert settings.lr is not None, "the planner fills in the learning rate"
+        self.model, self.objective, self.batches, self.settings = model, objective, batches, settings
+        self.precision, self.device = precision, device
+        self.checkpoint_folder, self.metrics, self.hooks = checkpoint_folder, metrics, hooks
+        self.optimizer = build_optimizer(model, settings)
+        self.peak_lr = settings.lr
+        self.state = TrainState()
+        self._start = time.monotonic()
+
+    def resume(self, checkpoint: Path) -> None:
+        """Continue from a checkpoint."""
+        self.state = checkpoints.restore(checkpoint, self.model, self.optimizer)
+
+    def train(self, progress: Progress) -> TrainState:
+        """The loop. Raises Interrupted after saving when a signal came, UserError when the loss is not finite."""
+        self._start = time.monotonic() - self.state.seconds
+        saving = _SaveSchedule(self.settings)
+        validations = _count(progress.fraction(self.state.step), self.settings.validations)
+        with Interrupt() as interrupt:
+            while not progress.finished(self.state.step):
+                fraction = progress.fraction(self.state.step)
+                self._take_step(fraction)
+                if (due := _count(fraction, self.settings.validations)) > validations:
+                    validations = due
+                    self.validate()
+                if interrupt.signal is not None:
+                    self.save()
+                    raise Interrupted(self.state, interrupt.signal)
+                if saving.is_due(self.state.step):
+                    saving.note(self.save())
+        self.validate()
+        self.save()
+        return self.state
+
+    def validate(self) -> Validation:
+        """Measure the held-out text and write a validation row."""
+        self.model.eval()
+        validation = self.hooks.validate(self.model)
+        self.metrics.write(
+            step=self.state.step,
+            tokens=self.state.tokens,
+            seconds=self.state.seconds,
+            val_loss=validation.loss,
+            val_bits_per_byte=validation.bits_per_byte,
+        )
+        self.hooks.on_validation(self.model, self.state, validation)
+        return validation
+
+    def save(self) -> float:
+        """Write a checkpoint; returns the seconds that it took."""
+        before = time.monotonic()
+        self.state = replace(self.state, seconds=before - self._start)
+        checkpoints.save(
+            self.checkpoint_folder, self.model, self.optimizer, self.state, self.settings.keep_checkpoints
+        )
+        return time.monotonic() - before
+
+    def _take_step(self, fraction: float) -> None:
+        """One optimizer step and its row of metrics."""
+        before = time.monotonic()
+        settings = self.settings
+        lr = self.peak_lr * share_of_peak(settings.schedule, fraction, settings.warmup, settings.final_lr)
+        windows = self.batches.windows(self.state.step, 0, 1)
+        loss = self._accumulate(windows)
+        grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip))
+        self._refuse_nonfinite(loss, grad_norm)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        synchronise(self.device)
+        now = time.monotonic()
+        tokens = windows.shape[0] * (windows.shape[1] - 1)
+        self.state = TrainState(self.state.step + 1, self.state.tokens + tokens, now - self._start)
+        report = StepReport(self.state, fraction, loss, tokens / (now - before))
+        self.metrics.write(
+            step=self.state.step,
+            tokens=self.state.tokens,
+            seconds=self.state.seconds,
+            loss=loss,
+            lr=lr,
+            grad_norm=grad_norm,
+            tokens_per_second=report.tokens_per_second,
+        )
+        self.hooks.on_step(report)
+
+    def _accumulate(self, windows: npt.NDArray[np.int64]) -> float:
+        """Forward and backward over the micro-batches of one batch; the mean loss over all its targets."""
+        self.model.train()
+        size = self.settings.micro_batch or len(windows)
+        total = 0.0
+        for first in range(0, len(windows), size):
+            micro = windows[first : first + size]
+            share = len(micro) / len(windows)
+            batch = self.objective.collate(micro).to(self.device)
+            with autocast(self.device, self.precision):
+                loss = self.objective.loss(self.model, batch)
+            (loss.mean * share).backward()
+            total += float(loss.mean.detach()) * share
+        return total
+
+    def _refuse_nonfinite(self, loss: float, grad_norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            return
+        raise UserError(
+            f"the loss became {loss} (gradient norm {grad_norm}) at step {self.state.step + 1}; lower train.lr "
+            f"(now {self.peak_lr:g}) or train.clip and start anew; checkpoints before this step are kept"
+        )
+
+
+class _SaveSchedule:
+    """Save every `checkpoint_steps`, or by the clock but so rarely that saving costs at most 2 % of the time."""
+
+    def __init__(self, settings: TrainRecipe):
+        self._steps, self._seconds = settings.checkpoint_steps, settings.checkpoint_seconds
+        self._last = time.monotonic()
+        self._cost = 0.0
+
+    def is_due(self, step: int) -> bool:
+        if self._steps is not None:
+            return step % self._steps == 0
+        return time.monotonic() - self._last >= max(self._seconds, 50 * self._cost)
+
+    def note(self, seconds: float) -> None:
+        self._last, self._cost = time.monotonic(), seconds
+
+
+def _count(fraction: float, validations: int) -> int:
+    """How many of the evenly spaced validations lie behind `fraction`."""
+    return int(fraction * validations)

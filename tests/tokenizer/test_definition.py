@@ -1,0 +1,14 @@
+from groundup.tokenizer.definition import Definition, end_of_text
+
+
+def test_a_token_that_two_merges_make_has_one_id() -> None:
+    merges = ((b"a", b"b"), (b"b", b"c"), (b"ab", b"c"), (b"a", b"bc"), (b"abc", b"d"))
+    ids = Definition(pattern=".", merges=merges, special_tokens={}).ids
+    assert [ids[token] for token in (b"ab", b"bc", b"abc", b"abcd")] == [256, 257, 258, 259]
+    assert sorted(ids.values()) == list(range(260))
+
+
+def test_the_end_of_text_has_several_names() -> None:
+    assert end_of_text({"<s>": 0, "</s>": 1}) == "</s>"
+    assert end_of_text({"</s>": 1, "<|end_of_text|>": 2, "<|endoftext|>": 3}) == "<|endoftext|>"
+    assert end_of_text({"<|im_end|>": 0}) is None
