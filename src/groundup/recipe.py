@@ -4,6 +4,7 @@ A field that is None is left to the planner; the recipe written into a run's fol
 """
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +86,7 @@ class TrainRecipe(_Section):
 class SampleRecipe(_Section):
     """The text that the model writes along the way, so that progress can be read."""
 
-    prompts: list[str] = Field(default=["", "The "], description="the empty prompt starts a new document")
+    prompts: list[str] | None = Field(default=None, description="default: a new document, and the opening of one")
     tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=0.8, ge=0)
     top_k: int = Field(default=50, ge=0)
@@ -120,8 +121,8 @@ def ready_recipes() -> dict[str, str]:
     return {name: str(tomllib.loads(texts[name])["description"]) for name in sorted(texts)}
 
 
-def load(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
-    """The ready recipe or TOML file called `name_or_file`, with `field=value` overrides applied.
+def load(name_or_file: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The ready recipe or TOML file called `name_or_file`, with overrides (`train.lr` -> value) applied.
 
     Raises UserError for a recipe that is not there, TOML that does not parse, an unknown field or a value
     out of range.
@@ -134,8 +135,8 @@ def load(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
             f"{origin} is not valid TOML: {error}; correct it or start from `groundup recipes`"
         ) from None
     tree.setdefault("name", Path(name_or_file).stem)
-    for override in overrides or []:
-        _override(tree, override)
+    for field, value in (overrides or {}).items():
+        _override(tree, field, value)
     return parse(tree, origin)
 
 
@@ -175,17 +176,27 @@ def _read(name_or_file: str) -> tuple[str, str]:
     return f"recipe '{name_or_file}'", ready.read_text("utf-8")
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    field, equals, written = override.partition("=")
-    field = field.strip()
-    if not equals:
-        raise UserError(f"--set {override}: write it as field=value, for example --set train.lr=3e-4")
+def parse_overrides(written: list[str]) -> dict[str, Any]:
+    """`["train.lr=3e-4", ...]`, as given to `--set`, as fields and values; UserError where there is no `=`."""
+    fields: dict[str, Any] = {}
+    for override in written:
+        field, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: write it as field=value, for example --set train.lr=3e-4")
+        fields[field.strip()] = _value(value.strip(), field.strip())
+    return fields
+
+
+def _override(tree: dict[str, Any], field: str, value: Any) -> None:
     if field not in known_fields():
-        raise UserError(f"--set {override}: unknown field '{field}'{nearest(field, known_fields())}")
+        raise UserError(f"unknown field '{field}' in the recipe{nearest(field, known_fields())}")
     *sections, last = field.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
-    tree[last] = _value(written.strip(), last)
+    tree[last] = value
+
+
+_LISTS = {"data.sources", "data.validation", "sample.prompts"}
 
 
 def _value(written: str, field: str) -> Any:
@@ -194,6 +205,6 @@ def _value(written: str, field: str) -> Any:
         value: Any = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
         value = written
-    if field in {"sources", "validation", "prompts"} and not isinstance(value, list):
+    if field in _LISTS and not isinstance(value, list):
         return [part for part in str(value).split(",") if part]
     return value

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,18 +56,19 @@ class Run:
             raise UserError(f"{folder} is not a run's folder (it has no recipe.toml); `groundup build` makes one")
         return cls(folder)
 
-    def lock(self) -> None:
-        """Keep other processes from building into this folder for as long as this process lives."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from building into this folder."""
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
             raise UserError(
                 f"{self.folder} is in use by another groundup process; wait for it or stop it"
             ) from None
-
-    def unlock(self) -> None:
-        """Let other processes build into this folder again."""
-        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @property
     def recipe(self) -> Recipe:

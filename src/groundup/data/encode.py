@@ -90,18 +90,17 @@ def _jobs(
 
 
 def _rows_of_shards(store: DocumentStore, pieces: Pieces, shard_bytes: int) -> Iterator[_Rows]:
-    """Group the pieces into shards of about `shard_bytes` of text, cutting the pieces that are longer."""
+    """Group the pieces into shards of at most `shard_bytes` of text, cutting the pieces that are longer."""
     rows: list[tuple[int, int, int]] = []
     num_bytes = 0
     for start, end in pieces:
         for first, last in store.segments(int(start), int(end), shard_bytes):
-            rows.append((first, last, int(last == end)))
-            num_bytes += last - first
-            if num_bytes >= shard_bytes:
+            if num_bytes + last - first > shard_bytes and rows:
                 yield np.array(rows, np.int64)
                 rows, num_bytes = [], 0
-    if rows:
-        yield np.array(rows, np.int64)
+            rows.append((first, last, int(last == end)))
+            num_bytes += last - first
+    yield np.array(rows, np.int64)
 
 
 class _Worker:

@@ -21,6 +21,8 @@ def read_hub(source: str, *, field: str = "text") -> Iterator[Part]:
         raise UserError(f"{source}: needs Hugging Face datasets: pip install 'groundup[hub]'") from error
 
     name, _, split = source.removeprefix(PREFIX).partition(":")
+    if not name:
+        raise UserError(f"{source}: names no data set; write hf:NAME or hf:NAME:SPLIT")
     try:
         rows = iter(datasets.load_dataset(name, split=split or DEFAULT_SPLIT, streaming=True))
         for number, row in enumerate(rows, start=1):

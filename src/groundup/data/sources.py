@@ -118,9 +118,9 @@ def resolve(source: str) -> list[Item]:
     if source == STANDARD_INPUT or source in CORPORA or source.startswith(hub.PREFIX):
         return [Item(source)]
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source and path.is_dir():
         return _found(source, _files_below(path), "the folder holds no files (hidden ones do not count)")
-    if path.exists():
+    if source and path.exists():
         return [Item(source, path)]
     if glob.has_magic(source):
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob takes hidden files)
@@ -149,6 +149,6 @@ def _missing(source: str, path: Path) -> str:
     neighbours = [str(Path(source).with_name(entry.name)) for entry in path.parent.glob("*")] if path.name else []
     close = get_close_matches(source, [*neighbours, *CORPORA], n=1, cutoff=0.5)
     hint = nearest(source, close or CORPORA)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.parent.exists():
         hint += f"; for a data set of the Hugging Face hub write hf:{source}"
-    return f"{source}: no such file, folder or corpus{hint}"
+    return f"{source!r}: no such file, folder or corpus{hint}"

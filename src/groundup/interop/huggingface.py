@@ -97,7 +97,9 @@ def from_config(config: dict[str, Any]) -> Shape:
     """The shape that a `config.json` describes; UserError for an architecture that no family of ours has."""
     family = config.get("model_type")
     if family not in _ARCHITECTURES:
-        raise UserError(f"config.json has model_type={family!r}; groundup reads {', '.join(sorted(_ARCHITECTURES))}")
+        raise UserError(
+            f"config.json has model_type={family!r}; groundup reads {', '.join(sorted(_ARCHITECTURES))}"
+        )
     if family == "gpt2":
         width, heads = config["n_embd"], config["n_head"]
         _require(config, "activation_function", ("gelu_new",), "gelu_new")
@@ -162,7 +164,9 @@ def from_tensors(shape: Shape, tensors: Tensors) -> Tensors:
 
 def _require(config: dict[str, Any], key: str, known: tuple[Any, ...], default: Any) -> None:
     if config.get(key, default) not in known:
-        raise UserError(f"config.json has {key}={config[key]!r}, which groundup does not know; it reads {known[0]!r}")
+        raise UserError(
+            f"config.json has {key}={config[key]!r}, which groundup does not know; it reads {known[0]!r}"
+        )
 
 
 def _names(family: str) -> dict[str, str]:
@@ -188,7 +192,9 @@ def _gpt2_layout(shape: Shape, name: str, tensor: Tensor) -> Tensor:
 
 
 def _fuse_query_key_value(state: Tensors, num_layers: int) -> Tensors:
-    fused = {name: tensor for name, tensor in state.items() if not re.search(r"attention\.(query|key|value)\.", name)}
+    fused = {
+        name: tensor for name, tensor in state.items() if not re.search(r"attention\.(query|key|value)\.", name)
+    }
     for layer in range(num_layers):
         prefix = f"blocks.{layer}.attention"
         for leaf in ("weight", "bias"):

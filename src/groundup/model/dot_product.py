@@ -15,7 +15,9 @@ def attend(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSd: Tensor, mask_TS: Te
 
     `mask_TS` is true where a query may look; None means causal (T = S, each looks at itself and before).
     """
-    trains_on_cpu = query_BHTd.device.type == "cpu" and query_BHTd.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    trains_on_cpu = (
+        query_BHTd.device.type == "cpu" and query_BHTd.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    )
     if trains_on_cpu and mask_TS is None and query_BHTd.shape[2] <= _EXPLICIT_UP_TO:
         return _explicit_causal(query_BHTd, key_BKSd, value_BKSd)
     return F.scaled_dot_product_attention(

@@ -35,7 +35,8 @@ def save(folder: Path, model: Decoder, tokenizer: Tokenizer, card: str, sampling
         tokenizer.save(temporary, model_max_length=shape.context)
         write_json(
             temporary / "generation_config.json",
-            {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text, "do_sample": True} | sampling,
+            {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text, "do_sample": True}
+            | sampling,
         )
         write_atomically(temporary / "README.md", card)
 
@@ -49,7 +50,9 @@ def load(folder: Path | str) -> LoadedModel:
     try:
         shape = from_config(json.loads((folder / "config.json").read_text("utf-8")))
     except (ValueError, KeyError) as error:
-        raise UserError(f"{folder / 'config.json'} is damaged or incomplete ({error}); export the model again") from None
+        raise UserError(
+            f"{folder / 'config.json'} is damaged or incomplete ({error}); export the model again"
+        ) from None
     model = assemble(shape)
     model.to_empty(device="cpu")
     if model.rotary is not None:
@@ -71,7 +74,9 @@ def _model_folder(folder: Path) -> Path:
         if (candidate / "config.json").is_file():
             return candidate
     if (folder / "recipe.toml").is_file():
-        raise UserError(f"the run in {folder} has no model yet; finish it with `groundup build --resume --out {folder}`")
+        raise UserError(
+            f"the run in {folder} has no model yet; finish it with `groundup build --resume --out {folder}`"
+        )
     raise UserError(f"{folder} is neither a run nor a model folder (no config.json); `groundup build` makes one")
 
 

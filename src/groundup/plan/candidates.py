@@ -52,7 +52,9 @@ def _head_width(width: int, num_heads: int | None) -> int:
     """32 channels a head for small models, 64 and then 128 for larger ones, or what divides the width."""
     if num_heads:
         if width % num_heads:
-            raise UserError(f"model.width={width} is not a multiple of model.num_heads={num_heads}; change one of them")
+            raise UserError(
+                f"model.width={width} is not a multiple of model.num_heads={num_heads}; change one of them"
+            )
         return width // num_heads
     wanted = 32 if width < 384 else 64 if width < 2048 else 128
     return next((size for size in (wanted, 64, 32, 16) if size <= wanted and width % size == 0), width)

@@ -1,8 +1,9 @@
 """The choice: which model to train on how many tokens, so that the budget buys the lowest expected loss."""
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
 
 from groundup.errors import UserError
 from groundup.plan.budget import Budget
@@ -25,6 +26,10 @@ from groundup.shape import Shape
 # Training must leave room for the system and for the data that the kernel caches.
 _MEMORY_SHARE = 0.6
 _FEWEST_STEPS = 20
+_MOST_BYTES_PER_TOKEN = 6
+_LEAST_TEXT_BYTES = 16 << 20
+# How many of the best plans are measured before the choice.
+_SHORTLIST = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Plan:
     shape: Shape
     parameters: int
     non_embedding_parameters: int
-    precision: str
+    precision: Literal["fp32", "bf16"]
     batch_size: int
     micro_batch: int
     lr: float
@@ -67,6 +72,40 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Plain values for `plan.json`."""
         return {**asdict(self), "shape": self.shape.model_dump()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The plan in a `plan.json`, whose other keys are passed over."""
+        own = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**own | {"shape": Shape(**values["shape"])})
+
+    def resolve(self, recipe: Recipe, *, by_clock: bool) -> Recipe:
+        """The recipe with every field that was left to the planner filled in."""
+        resolved = recipe.model_copy(deep=True)
+        for name in type(resolved.model).model_fields:
+            setattr(resolved.model, name, getattr(self.shape, name))
+        resolved.tokenizer.vocabulary_size = self.shape.vocabulary_size
+        train = resolved.train
+        train.batch_size, train.micro_batch, train.lr, train.precision = (
+            self.batch_size,
+            self.micro_batch,
+            self.lr,
+            self.precision,
+        )
+        if by_clock:
+            train.seconds = train.seconds or self.train_seconds
+        else:
+            train.steps = train.steps or self.steps
+        return resolved
+
+
+def text_limit(budget: Budget, hardware: Hardware) -> int:
+    """Bytes of text that are worth reading for a budget: the next power of two above what training can use.
+
+    A power of two, so that the cache is found again although the measured speed is never quite the same.
+    """
+    wanted = max(roughly_affordable_tokens(budget, hardware) * _MOST_BYTES_PER_TOKEN, _LEAST_TEXT_BYTES)
+    return int(2 ** math.ceil(math.log2(wanted)))
 
 
 def choose_vocabulary(recipe: Recipe, budget: Budget, hardware: Hardware, corpus_bytes: float) -> int:
@@ -94,77 +133,83 @@ def choose(
     corpus: Corpus,
     vocabulary_size: int,
     *,
-    measured_step_seconds: Callable[[Shape, int], float] | None = None,
+    measured_step_seconds: Callable[[Shape, int, int], float] | None = None,
     law: LossLaw = SMALL_RUNS,
 ) -> Plan:
     """The plan with the lowest expected loss that fits the budget and the memory.
 
-    `measured_step_seconds(shape, batch_size)` replaces the speed formula by a measurement. UserError if nothing
-    fits.
+    The speed formula makes a short list; `measured_step_seconds(shape, batch_size, micro_batch)`, if given,
+    decides among it by measurement. UserError if nothing fits.
     """
     context = context_for(roughly_affordable_tokens(budget, hardware))
     shapes = ladder(recipe.model, vocabulary_size, context)
     if budget.kind in {"tokens", "steps"}:
         shapes = [_compute_optimal(shapes, _given_tokens(budget), law)]
-    plans = [
-        plan
-        for shape in shapes
-        if (plan := _plan(recipe, budget, hardware, corpus, shape, measured_step_seconds, law)) is not None
-    ]
+    planner = _Planner(recipe, budget, hardware, corpus, law)
+    plans = sorted(filter(None, map(planner.plan, shapes)), key=lambda plan: plan.bits_per_byte)[:_SHORTLIST]
+    if measured_step_seconds:
+        seconds = [measured_step_seconds(plan.shape, plan.batch_size, plan.micro_batch) for plan in plans]
+        again = map(planner.plan, [plan.shape for plan in plans], seconds)
+        plans = sorted(filter(None, again), key=lambda plan: plan.bits_per_byte)
     if not plans:
         raise UserError(
-            f"the budget of {budget.amount:g} {budget.kind} is too small to take {_FEWEST_STEPS} steps of the smallest "
-            "model in the memory of this machine; give a larger --budget or fix fewer model.* fields"
+            f"{budget.amount:.3g} {budget.kind} are too little for {_FEWEST_STEPS} steps of any model that the "
+            "recipe allows in the memory of this machine; give a larger --budget or a smaller model"
         )
-    return min(plans, key=lambda plan: plan.bits_per_byte)
+    return plans[0]
 
 
-def _plan(
-    recipe: Recipe,
-    budget: Budget,
-    hardware: Hardware,
-    corpus: Corpus,
-    shape: Shape,
-    measured: Callable[[Shape, int], float] | None,
-    law: LossLaw,
-) -> Plan | None:
-    """The plan for one shape, or None where it does not fit."""
-    train = recipe.train
-    precision = hardware.precision if train.precision == "auto" else train.precision
-    batch_size = train.batch_size or _batch_size(shape, budget, hardware, precision)
-    seconds_a_step = (
-        measured(shape, batch_size) if measured else step_seconds(shape, batch_size, hardware, precision)
-    )
-    step_tokens = batch_size * shape.context
-    steps = int(_affordable_steps(budget, shape, step_tokens, seconds_a_step))
-    micro_batch = train.micro_batch or _micro_batch(shape, batch_size, precision, hardware.memory_bytes)
-    if steps < _FEWEST_STEPS and budget.kind == "seconds":
-        return None
-    if micro_batch is None:
-        return None
-    tokens = max(1, steps) * step_tokens
-    size = non_embedding(shape)
-    expected = law.bits_per_byte(size, effective_tokens(tokens, corpus.tokens), corpus.compressibility)
-    return Plan(
-        shape=shape,
-        parameters=total(shape),
-        non_embedding_parameters=size,
-        precision=precision,
-        batch_size=batch_size,
-        micro_batch=micro_batch,
-        lr=train.lr or learning_rate_for(size, tokens),
-        steps=max(1, steps),
-        tokens=tokens,
-        epochs=tokens / corpus.tokens,
-        flops=tokens * train_flops_per_token(shape),
-        train_seconds=max(1, steps) * seconds_a_step,
-        tokens_per_second=step_tokens / seconds_a_step,
-        peak_bytes=train_bytes(shape, micro_batch, precision),
-        bits_per_byte=expected,
-        bits_per_byte_low=expected * (1 - law.relative_error),
-        bits_per_byte_high=expected * (1 + law.relative_error),
-        law=law.origin,
-    )
+@dataclass(frozen=True)
+class _Planner:
+    """Makes the plan for one shape, all else being given."""
+
+    recipe: Recipe
+    budget: Budget
+    hardware: Hardware
+    corpus: Corpus
+    law: LossLaw
+
+    def plan(self, shape: Shape, seconds_a_step: float | None = None) -> Plan | None:
+        """The plan, by the speed formula or a measured step; None where it does not fit."""
+        train, precision = self.recipe.train, self._precision()
+        batch_size = train.batch_size or _batch_size(shape, self.budget, self.hardware, precision)
+        micro_batch = train.micro_batch or _micro_batch(shape, batch_size, precision, self.hardware.memory_bytes)
+        if micro_batch is None:
+            return None
+        seconds_a_step = seconds_a_step or step_seconds(shape, batch_size, self.hardware, precision)
+        step_tokens = batch_size * shape.context
+        steps = int(_affordable_steps(self.budget, shape, step_tokens, seconds_a_step))
+        if steps < _FEWEST_STEPS and self.budget.kind != "steps":
+            return None
+        tokens = steps * step_tokens
+        size = non_embedding(shape)
+        expected = self.law.bits_per_byte(
+            size, effective_tokens(tokens, self.corpus.tokens), self.corpus.compressibility
+        )
+        return Plan(
+            shape=shape,
+            parameters=total(shape),
+            non_embedding_parameters=size,
+            precision=precision,
+            batch_size=batch_size,
+            micro_batch=micro_batch,
+            lr=train.lr or learning_rate_for(size, tokens),
+            steps=steps,
+            tokens=tokens,
+            epochs=tokens / self.corpus.tokens,
+            flops=tokens * train_flops_per_token(shape),
+            train_seconds=steps * seconds_a_step,
+            tokens_per_second=step_tokens / seconds_a_step,
+            peak_bytes=train_bytes(shape, micro_batch, precision),
+            bits_per_byte=expected,
+            bits_per_byte_low=expected * (1 - self.law.relative_error),
+            bits_per_byte_high=expected * (1 + self.law.relative_error),
+            law=self.law.origin,
+        )
+
+    def _precision(self) -> Literal["fp32", "bf16"]:
+        wanted = self.recipe.train.precision
+        return self.hardware.precision if wanted == "auto" else wanted
 
 
 def _affordable_steps(budget: Budget, shape: Shape, step_tokens: int, seconds_a_step: float) -> float:
@@ -188,13 +233,7 @@ def _batch_size(shape: Shape, budget: Budget, hardware: Hardware, precision: str
         seconds = step_seconds(shape, round(batch_size), hardware, precision)
         tokens = _affordable_steps(budget, shape, round(step_tokens), seconds) * step_tokens
     # A power of two keeps neighbouring plans comparable and divides evenly into micro-batches.
-    return int(2 ** max(0, round(_log2(batch_size))))
-
-
-def _log2(value: float) -> float:
-    import math
-
-    return math.log2(value)
+    return int(2 ** max(0, round(math.log2(batch_size))))
 
 
 def _micro_batch(shape: Shape, batch_size: int, precision: str, memory_bytes: int) -> int | None:
@@ -228,12 +267,12 @@ def _compute_optimal(shapes: list[Shape], tokens: float, law: LossLaw) -> Shape:
     better spent on more tokens instead.
     """
     fitting = [
-        shape
-        for shape in shapes
-        if shape == _best_for_flops(shapes, tokens * train_flops_per_token(shape), law)
+        shape for shape in shapes if shape == _best_for_flops(shapes, tokens * train_flops_per_token(shape), law)
     ]
     return fitting[-1] if fitting else shapes[0]
 
 
 def _best_for_flops(shapes: list[Shape], flops: float, law: LossLaw) -> Shape:
-    return min(shapes, key=lambda shape: law.bits_per_byte(non_embedding(shape), flops / train_flops_per_token(shape)))
+    return min(
+        shapes, key=lambda shape: law.bits_per_byte(non_embedding(shape), flops / train_flops_per_token(shape))
+    )

@@ -21,7 +21,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
-            raise UserError(f"--temperature {self.temperature} is below 0; 0 is the least random, 1 the model's own")
+            raise UserError(
+                f"--temperature {self.temperature} is below 0; 0 is the least random, 1 the model's own"
+            )
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k} is below 0; 0 keeps all tokens")
         if not 0 < self.top_p <= 1:

@@ -91,8 +91,12 @@ def restore(checkpoint: Path, model: nn.Module, optimizer: Optimizer) -> TrainSt
         raise UserError(
             f"{checkpoint} does not fit this recipe's model: {reason}; start anew with another --out"
         ) from None
-    state: dict[str, float] = json.loads((checkpoint / "state.json").read_text("utf-8"))
-    return TrainState(int(state["step"]), int(state["tokens"]), state["seconds"])
+    return read_state(checkpoint)
+
+
+def read_state(checkpoint: Path) -> TrainState:
+    """Where the run stood at a checkpoint."""
+    return TrainState(**json.loads((checkpoint / "state.json").read_text("utf-8")))
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

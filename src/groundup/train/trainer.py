@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -56,13 +55,20 @@ class Interrupted(Exception):
         self.state, self.signal = state, signal
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(Protocol):
     """What the trainer calls out to; it knows nothing of held-out text, sampling or screens."""
 
-    validate: Callable[[nn.Module], Validation]
-    on_step: Callable[[StepReport], None]
-    on_validation: Callable[[nn.Module, TrainState, Validation], None]
+    def validate(self, model: nn.Module) -> Validation:
+        """Measure the held-out text."""
+        ...
+
+    def on_step(self, report: StepReport) -> None:
+        """Called after every step."""
+        ...
+
+    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation) -> None:
+        """Called after every validation."""
+        ...
 
 
 class Trainer:

@@ -1,0 +1,71 @@
+"""The entry point: registers the verbs, and turns every expected error into one line and an exit code."""
+
+import errno
+import json
+import sys
+
+import click
+import typer
+
+from groundup.cli import build, doctor, evaluate, generate, recipes, report
+from groundup.errors import UserError
+
+app = typer.Typer(
+    name="groundup",
+    help="Build a language model of your own, from raw text to a served model, and see how it works.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("build")(build.build)
+app.command("generate")(generate.generate)
+app.command("eval")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("recipes")(recipes.recipes)
+app.command("doctor")(doctor.doctor)
+
+USER_ERROR = 2
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@app.callback()
+def _groundup() -> None:
+    """A callback keeps typer from treating a single verb as the program itself."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for what the user can mend, 130 or 143 after a signal."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return USER_ERROR
+    except (UserError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        return _fail(message, arguments)
+    except OSError as error:
+        return _fail(_explain(error), arguments)
+    except (KeyboardInterrupt, click.Abort):
+        return _interrupted()
+
+
+def _fail(message: str, arguments: list[str]) -> int:
+    one_line = " ".join(message.split())
+    print(f"error: {one_line}", file=sys.stderr)
+    if "--json" in arguments:
+        print(json.dumps({"error": one_line}))
+    return USER_ERROR
+
+
+def _explain(error: OSError) -> str:
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in _DISK_IS_FULL:
+        return f"the disk is full{place}; make room, then continue with --resume; what was saved before is intact"
+    return f"{error.strerror or error}{place}; check the path and its permissions"
+
+
+def _interrupted() -> int:
+    print("stopped; `groundup build --resume` continues an unfinished run", file=sys.stderr)
+    return 130

@@ -1,0 +1,183 @@
+"""`groundup build`: raw text in, a language model out."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from groundup.data import Shards, default_corpus
+from groundup.errors import UserError
+from groundup.pipeline.display import Display
+from groundup.pipeline.finish import finish
+from groundup.pipeline.prepare import Text, Tokens, describe, encode_text, make_tokenizer, stage_text
+from groundup.pipeline.screens import say_machine, say_outcome, say_plan, say_text
+from groundup.pipeline.train import Job, train
+from groundup.plan.budget import Budget, parse_budget
+from groundup.plan.choose import Corpus, Plan, choose, choose_vocabulary, text_limit
+from groundup.plan.hardware import Hardware
+from groundup.recipe import Recipe
+from groundup.run import Run
+from groundup.shape import Shape
+from groundup.tokenizer import Tokenizer
+from groundup.train.machine import measure, measure_step_seconds
+
+# What a time budget keeps back for the last evaluation, the model folder and the report.
+_FINISH_SECONDS, _FINISH_SHARE = 5.0, 0.02
+_LEAST_TRAINING_SECONDS = 3.0
+
+
+class Clock:
+    """Seconds since the build began, and in which stages they were spent."""
+
+    def __init__(self, started: float | None = None, stages: dict[str, float] | None = None):
+        self._started = time.time() if started is None else started
+        self._last = self._started
+        self.stages = dict(stages or {})
+
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.time() - self._started
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap under `stage`."""
+        now = time.time()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def build(recipe: Recipe, folder: Path, display: Display, started: float | None = None) -> dict[str, Any]:
+    """Take a recipe through the whole job in a new run's folder; returns the outcome.
+
+    `started` (seconds since the epoch) is when the budget's clock began, by default now. Raises UserError for
+    what a user can mend, and train.trainer.Interrupted after a signal, when the state is saved.
+    """
+    clock = Clock(started)
+    budget = parse_budget(recipe.budget)
+    _refuse_tiny(budget)
+    recipe = recipe.model_copy(deep=True)
+    if not recipe.data.sources:
+        recipe.data.sources = [default_corpus()]
+    run = Run.create(folder, recipe)
+    return _carry_on(run, recipe, budget, clock, display)
+
+
+def resume(run: Run, display: Display, started: float | None = None) -> dict[str, Any]:
+    """Continue an interrupted run from its last intact checkpoint, or from as far as it had come."""
+    if run.finished:
+        display.say(f"{run.folder} is finished; there is nothing to resume")
+        return run.read_json(run.outcome_file)
+    recipe = run.recipe
+    return _carry_on(run, recipe, parse_budget(recipe.budget), Clock(started), display)
+
+
+def _carry_on(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: Display) -> dict[str, Any]:
+    with run.locked():
+        display.log = run.log
+        display.say(f"run {run.folder}", style="bold")
+        if not run.plan_file.is_file():
+            _prepare_and_plan(run, recipe, budget, clock, display)
+        outcome = _train_and_finish(run, clock, display)
+        say_outcome(outcome, run, display)
+        return outcome
+
+
+def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: Display) -> None:
+    """Everything up to the plan: then the run's folder holds the resolved recipe, the tokens and plan.json."""
+    clock.lap("start")
+    hardware = measure(recipe.train)
+    say_machine(hardware, display)
+    clock.lap("measure")
+    recipe.data.limit_bytes = recipe.data.limit_bytes or text_limit(budget, hardware)
+    text = stage_text(recipe, run, display)
+    say_text(text, display)
+    clock.lap("read")
+    recipe.tokenizer.vocabulary_size = choose_vocabulary(recipe, budget, hardware, text.train_bytes)
+    tokenizer = make_tokenizer(recipe, text, run, display)
+    corpus = describe(recipe, text, tokenizer)
+    clock.lap("tokenizer")
+    tokens = encode_text(recipe, text, tokenizer, run, display)
+    clock.lap("encode")
+    plan = _plan(recipe, _left_for_training(budget, clock), hardware, corpus, tokenizer)
+    clock.lap("plan")
+    # The recipe goes first and plan.json last: its presence means that planning is done.
+    run.save_recipe(plan.resolve(recipe, by_clock=budget.kind == "seconds"))
+    run.save_plan(
+        plan.as_json()
+        | {
+            "budget": asdict(budget) | {"text": recipe.budget},
+            "hardware": asdict(hardware),
+            "corpus": _provenance(text, tokens, corpus),
+            "stages": clock.stages,
+        }
+    )
+    say_plan(plan, budget, display)
+
+
+def _refuse_tiny(budget: Budget) -> None:
+    """Say at once what could never be met, before anything is made."""
+    if budget.kind == "seconds" and budget.amount < _FINISH_SECONDS + _LEAST_TRAINING_SECONDS:
+        raise UserError(
+            f"a budget of {budget.amount:g} s cannot be met: writing the model and its report alone takes about "
+            f"{_FINISH_SECONDS:g} s; give 30s or more"
+        )
+
+
+def _left_for_training(budget: Budget, clock: Clock) -> Budget:
+    """A time budget less what is spent and what the end needs; other budgets as they are."""
+    if budget.kind != "seconds":
+        return budget
+    left = budget.amount * (1 - _FINISH_SHARE) - _FINISH_SECONDS - clock.elapsed()
+    if left < _LEAST_TRAINING_SECONDS:
+        needed = clock.elapsed() + 2 * _FINISH_SECONDS + 4 * _LEAST_TRAINING_SECONDS
+        raise UserError(
+            f"the budget of {budget.amount:g} s cannot be met: reading and encoding this text took "
+            f"{clock.elapsed():.0f} s; give --budget {needed:.0f}s or more, or --set data.limit_bytes=N"
+        )
+    return Budget("seconds", left)
+
+
+def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, tokenizer: Tokenizer) -> Plan:
+    """The choice, with the steps of the best candidates measured on this machine."""
+
+    def measured(shape: Shape, batch_size: int, micro_batch: int) -> float:
+        settings = recipe.train.model_copy(update={"micro_batch": micro_batch})
+        return measure_step_seconds(shape, batch_size, settings, hardware)
+
+    return choose(recipe, budget, hardware, corpus, tokenizer.vocabulary_size, measured_step_seconds=measured)
+
+
+def _provenance(text: Text, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:
+    """Where the text came from, and its figures, for plan.json."""
+    manifest = text.store.manifest
+    return {
+        key: manifest[key] for key in ("sources", "documents", "bytes", "truncated", "sha256", "attribution")
+    } | {
+        "train_bytes": text.train_bytes,
+        "train_tokens": tokens.train.num_tokens,
+        "held_out_bytes": text.held_out_bytes,
+        "held_out_tokens": tokens.held_out.num_tokens,
+        "bytes_per_token": corpus.bytes_per_token,
+        "compressibility": corpus.compressibility,
+    }
+
+
+def _train_and_finish(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
+    """Train from where the run stands, then evaluate, write the model folder and the report."""
+    written = run.read_json(run.plan_file)
+    recipe = run.recipe
+    tokenizer, tokens = _prepared(run, recipe, display)
+    job = Job(run, recipe, Plan.from_json(written), Hardware(**written["hardware"]), tokenizer, tokens, display)
+    model, state = train(job)
+    stages = written["stages"] | {"train": state.seconds}
+    clock.lap("train")
+    return finish(job, model, state, stages)
+
+
+def _prepared(run: Run, recipe: Recipe, display: Display) -> tuple[Tokenizer, Tokens]:
+    """The run's tokenizer and shards; made again from the sources if the cache was emptied meanwhile."""
+    if (run.tokenizer / "tokenizer.json").is_file() and (run.shards / "train" / "manifest.json").is_file():
+        shards = Tokens(Shards.open(run.shards / "train"), Shards.open(run.shards / "held-out"))
+        return Tokenizer.load(run.tokenizer), shards
+    text = stage_text(recipe, run, display)
+    tokenizer = make_tokenizer(recipe, text, run, display)
+    return tokenizer, encode_text(recipe, text, tokenizer, run, display)

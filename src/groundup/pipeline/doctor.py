@@ -1,0 +1,137 @@
+"""`groundup doctor`: what would go wrong, found before time is spent, in plain sentences."""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from groundup.data.corpora import CORPORA, default_corpus
+from groundup.data.sources import read
+from groundup.errors import UserError
+from groundup.files import cache_folder
+from groundup.pipeline.numbers import bytes_text, human
+from groundup.plan.budget import parse_budget
+from groundup.recipe import TrainRecipe, load, ready_recipes
+from groundup.run import Run
+
+_LEAST_FREE_BYTES = 2 << 30
+_LEAST_MEMORY_BYTES = 2 << 30
+# What is read of a source to learn what it is.
+_LOOK_BYTES = 8 << 20
+
+
+class Finding(NamedTuple):
+    """One sentence, and whether all is well."""
+
+    good: bool
+    sentence: str
+
+
+def examine(subject: str | None) -> list[Finding]:
+    """The findings for a run's folder, a recipe, a source or, without a subject, this machine."""
+    if subject is None:
+        return list(_machine())
+    if (Path(subject) / "recipe.toml").is_file():
+        return list(_run(Run.open(Path(subject))))
+    if subject.endswith(".toml") or subject in ready_recipes():
+        return list(_recipe(subject))
+    return list(_source(subject))
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    from groundup.train.machine import measure
+
+    yield Finding(True, f"Python {platform.python_version()} and PyTorch {torch.__version__} are installed.")
+    hardware = measure(TrainRecipe())
+    yield Finding(
+        True,
+        f"{hardware.name} sustains {human(hardware.flops_fp32)}FLOP/s in fp32 and "
+        f"{human(hardware.flops_bf16)}FLOP/s in bf16 with {hardware.threads} threads, so training uses {hardware.precision}.",
+    )
+    cores = psutil.cpu_count() or 1
+    load_average = psutil.getloadavg()[0]
+    busy = load_average > 0.5 * cores
+    advice = "; other programs will slow training, stop them first" if busy else ""
+    yield Finding(not busy, f"The load is {load_average:.1f} on {cores} processors{advice}.")
+    memory = hardware.memory_bytes
+    yield Finding(memory > _LEAST_MEMORY_BYTES, f"{bytes_text(memory)} of memory are free.")
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, name in ((folder, "the cache"), (Path.cwd(), "this folder")):
+        free = shutil.disk_usage(place).free
+        yield Finding(free > _LEAST_FREE_BYTES, f"{bytes_text(free)} are free on the disk of {name} ({place}).")
+    yield Finding(True, f"The default corpus here is {default_corpus()}.")
+
+
+def _recipe(name: str) -> Iterator[Finding]:
+    recipe = load(name)
+    budget = parse_budget(recipe.budget)
+    yield Finding(True, f"Recipe {name} is valid; its budget is {budget.amount:g} {budget.kind}.")
+    for source in [*recipe.data.sources, *recipe.data.validation]:
+        yield from _source(source)
+
+
+def _run(run: Run) -> Iterator[Finding]:
+    from groundup.data import Shards
+    from groundup.train.checkpoints import damage, list_checkpoints
+
+    yield Finding(True, f"The recipe of {run.folder} is valid (seed {run.recipe.seed}).")
+    if not run.plan_file.is_file():
+        yield Finding(False, f"It has no plan yet; `groundup build --resume --out {run.folder}` makes it.")
+        return
+    for side in ("train", "held-out"):
+        try:
+            shards = Shards.open(run.shards / side, verify=True)
+            yield Finding(True, f"The {side} shards are intact: {shards.num_tokens:,} tokens.")
+        except UserError as error:
+            yield Finding(False, str(error))
+    for checkpoint in list_checkpoints(run.checkpoints):
+        problem = damage(checkpoint)
+        yield Finding(problem is None, f"Checkpoint {checkpoint.name} is {problem or 'intact'}.")
+    if run.finished:
+        yield Finding(True, "It is finished.")
+    else:
+        yield Finding(False, f"It is not finished; `groundup build --resume --out {run.folder}` continues it.")
+
+
+def _source(source: str) -> Iterator[Finding]:
+    if source == "-":
+        yield Finding(True, "Standard input is read when the build begins; it cannot be checked before.")
+        return
+    reading = read([source])
+    num_bytes = documents = invalid = 0
+    for part in reading:
+        num_bytes += len(part.data)
+        documents += part.ends_document
+        invalid += not _is_utf8(part.data)
+        if num_bytes > _LOOK_BYTES:
+            break
+    if not num_bytes:
+        yield Finding(False, f"{source} holds no text; name another source.")
+        return
+    whole = num_bytes <= _LOOK_BYTES
+    yield Finding(
+        True,
+        f"{source} is readable: {documents:,} documents, {bytes_text(num_bytes)}{'' if whole else ' and more'}.",
+    )
+    if invalid:
+        yield Finding(True, f"{invalid} of its parts are not valid UTF-8; they are kept byte by byte.")
+    if reading.skipped:
+        yield Finding(True, f"{len(reading.skipped)} of its files are not text and would be skipped.")
+    if whole and num_bytes < 1 << 20:
+        yield Finding(False, f"{bytes_text(num_bytes)} are little to learn from; 1 MB or more is better.")
+    if source in CORPORA:
+        yield Finding(True, CORPORA[source].attribution)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,91 @@
+"""The end of a run: the last evaluation, the model folder with its card, the outcome and the report."""
+
+import resource
+import sys
+from typing import Any
+
+import psutil
+
+from groundup.evaluate.bits import Evaluation, evaluate_tokens
+from groundup.model import folder as model_folder
+from groundup.model.decoder import Decoder
+from groundup.pipeline.card import model_card
+from groundup.pipeline.hooks import held_out_tokens
+from groundup.pipeline.train import Job
+from groundup.plan.energy import energy_wh
+from groundup.plan.flops import train_flops_per_token
+from groundup.run import read_rows
+from groundup.studio.report import write_report
+from groundup.train.checkpoints import TrainState
+
+# The last evaluation may take this share of the training time; reading is about three times as fast as training.
+_EVALUATION_SHARE = 0.03
+_READING_SPEED = 3.0
+_LEAST_EVALUATION_TOKENS = 65_536
+
+
+def finish(job: Job, model: Decoder, state: TrainState, stages: dict[str, float]) -> dict[str, Any]:
+    """Evaluate, and write `model/`, `outcome.json` (which marks the run as finished) and `report.html`."""
+    run = job.run
+    with job.display.stage("evaluating", None):
+        evaluation = _evaluate(job, model, state)
+    outcome = _outcome(job, evaluation, state, stages)
+    samples = [row for row in read_rows(run.samples_file) if row["step"] == state.step]
+    options = job.recipe.sample
+    model_folder.save(
+        run.model,
+        model,
+        job.tokenizer,
+        model_card(job.recipe, run.read_json(run.plan_file), outcome, samples),
+        {"temperature": options.temperature, "top_k": options.top_k},
+    )
+    run.save_outcome(outcome)
+    write_report(run)
+    return outcome
+
+
+def _evaluate(job: Job, model: Decoder, state: TrainState) -> Evaluation:
+    """All of the held-out text, or as much as a small share of the time allows."""
+    rate = state.tokens / max(state.seconds, 1e-9)
+    limit = max(_LEAST_EVALUATION_TOKENS, int(_EVALUATION_SHARE * state.seconds * rate * _READING_SPEED))
+    tokens = held_out_tokens(job.tokens.held_out, limit, job.plan.shape.context)
+    return evaluate_tokens(
+        model,
+        tokens,
+        job.tokenizer.byte_lengths,
+        device=job.hardware.device,
+        precision=job.plan.precision,
+    )
+
+
+def _outcome(job: Job, evaluation: Evaluation, state: TrainState, stages: dict[str, float]) -> dict[str, Any]:
+    plan, hardware = job.plan, job.hardware
+    flops = state.tokens * train_flops_per_token(plan.shape)
+    total_seconds = sum(stages.values())
+    return {
+        "run": str(job.run.folder),
+        "parameters": plan.parameters,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "epochs": state.tokens / job.tokens.train.num_tokens,
+        "flops": flops,
+        "loss": evaluation.loss,
+        "bits_per_byte": evaluation.bits_per_byte,
+        "perplexity": evaluation.perplexity,
+        "bytes_per_token": evaluation.bytes_per_token,
+        "evaluated_bytes": evaluation.bytes,
+        "train_seconds": state.seconds,
+        "total_seconds": total_seconds,
+        "tokens_per_second": state.tokens / state.seconds,
+        "utilisation": flops / state.seconds / hardware.flops(plan.precision),
+        "peak_bytes": _peak_bytes(),
+        "energy_wh": energy_wh(hardware, total_seconds),
+        "load_average": psutil.getloadavg()[0],
+        "stages": stages,
+    }
+
+
+def _peak_bytes() -> int:
+    """The largest resident memory of this process so far (Linux counts in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

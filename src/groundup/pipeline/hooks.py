@@ -1,0 +1,128 @@
+"""What happens beside the training loop: held-out text is measured, samples are written, a bar moves."""
+
+import math
+import time
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from groundup.data import Shards
+from groundup.evaluate.bits import evaluate_tokens
+from groundup.model.decoder import Decoder
+from groundup.pipeline.display import Display, TrainingBar
+from groundup.plan.choose import Plan
+from groundup.plan.hardware import Hardware
+from groundup.recipe import Recipe
+from groundup.seeds import derive
+from groundup.serve.generate import generate_text
+from groundup.serve.sampling import Sampling
+from groundup.tokenizer import Tokenizer
+from groundup.train.checkpoints import TrainState
+from groundup.train.metrics import MetricsWriter
+from groundup.train.trainer import StepReport, Validation
+
+# How much the shown loss follows the last step.
+_SMOOTHING = 0.05
+# In how many stretches, spread over the held-out text, a part of it is measured.
+_STRETCHES = 8
+
+
+class RunHooks:
+    """The trainer's hooks for a run: `validate`, `on_step` and `on_validation`."""
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        plan: Plan,
+        hardware: Hardware,
+        tokenizer: Tokenizer,
+        held_out: Shards,
+        samples: MetricsWriter,
+        display: Display,
+        bar: TrainingBar,
+    ):
+        self._recipe, self._plan, self._hardware = recipe, plan, hardware
+        self._tokenizer, self._samples, self._display, self._bar = tokenizer, samples, display, bar
+        self._tokens = held_out_tokens(held_out, recipe.train.validation_tokens, plan.shape.context)
+        self._prompts = _prompts(recipe, tokenizer, self._tokens)
+        self._bytes_per_token = float(tokenizer.byte_lengths[self._tokens].mean())
+        self._flops_per_token = plan.flops / plan.tokens
+        self._smooth_loss: float | None = None
+        self._began: tuple[float, float] | None = None
+
+    def validate(self, model: nn.Module) -> Validation:
+        """Bits per byte of the held-out text, or of a part spread over it."""
+        result = evaluate_tokens(
+            cast(Decoder, model),
+            self._tokens,
+            self._tokenizer.byte_lengths,
+            device=self._hardware.device,
+            precision=self._plan.precision,
+        )
+        return Validation(result.loss, result.bits_per_byte)
+
+    def on_step(self, report: StepReport) -> None:
+        """Move the bar."""
+        before = report.loss if self._smooth_loss is None else self._smooth_loss
+        self._smooth_loss = before + _SMOOTHING * (report.loss - before)
+        self._bar.update(
+            fraction=report.fraction,
+            loss=self._smooth_loss,
+            bits_per_byte=self._smooth_loss / math.log(2) / self._bytes_per_token,
+            rate=report.tokens_per_second,
+            utilisation=report.tokens_per_second
+            * self._flops_per_token
+            / self._hardware.flops(self._plan.precision),
+            left=self._seconds_left(report.fraction),
+        )
+
+    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation) -> None:
+        """Say the figures and let the model write."""
+        self._display.say(
+            f"step {state.step:,}  {state.tokens:,} tokens  {state.seconds:.0f} s  held-out: "
+            f"{validation.bits_per_byte:.3f} bits per byte, loss {validation.loss:.3f}"
+        )
+        options = self._recipe.sample
+        sampling = Sampling(options.temperature, options.top_k)
+        for prompt in self._prompts:
+            pieces = generate_text(
+                cast(Decoder, model),
+                self._tokenizer,
+                prompt,
+                options.tokens,
+                sampling,
+                derive(self._recipe.seed, "samples"),
+            )
+            text = "".join(pieces)
+            self._samples.write(step=state.step, tokens=state.tokens, prompt=prompt, text=text)
+            self._display.sample(prompt, text)
+
+    def _seconds_left(self, fraction: float) -> float:
+        """By the rate since this session began."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, fraction)
+        began, first = self._began
+        return (now - began) * (1 - fraction) / (fraction - first) if fraction > first else math.inf
+
+
+def held_out_tokens(shards: Shards, limit: int, context: int) -> npt.NDArray[np.integer]:
+    """Up to `limit` tokens (N,), as a few stretches spread evenly over the held-out text."""
+    if shards.num_tokens <= limit:
+        return shards.read(0, shards.num_tokens)
+    length = max(context + 1, limit // _STRETCHES)
+    starts = np.linspace(0, shards.num_tokens - length, max(1, limit // length)).astype(int)
+    return np.concatenate([shards.read(int(start), length) for start in starts])
+
+
+def _prompts(recipe: Recipe, tokenizer: Tokenizer, tokens: npt.NDArray[np.integer]) -> list[str]:
+    """The recipe's prompts; or a new document, and the opening of one that is held out, in the text's language."""
+    if recipe.sample.prompts is not None:
+        return recipe.sample.prompts
+    ends = np.flatnonzero(tokens == tokenizer.end_of_text)
+    start = int(ends[0]) + 1 if len(ends) and ends[0] + 6 < len(tokens) else 0
+    opening = tokenizer.decode(int(token) for token in tokens[start : start + 6])
+    return ["", opening.replace("\ufffd", "").strip().replace("\n", " ")]

@@ -1,0 +1,169 @@
+"""Text to tokens: stage the corpus, hold a part out, train the tokenizer, encode the shards; all cached."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from groundup import data
+from groundup.data.holdout import Pieces, split
+from groundup.data.sources import fingerprint_sources
+from groundup.data.store import DocumentStore
+from groundup.files import cache_folder, fingerprint
+from groundup.pipeline.display import Display
+from groundup.plan.choose import Corpus
+from groundup.recipe import DataRecipe, Recipe
+from groundup.run import Run
+from groundup.seeds import derive
+from groundup.tokenizer import Tokenizer
+
+# Enough to know the bytes a token within a per cent.
+_RATE_SAMPLE_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class Text:
+    """A staged corpus and its two sides; the held-out side may come from sources of its own."""
+
+    store: DocumentStore
+    train: Pieces
+    held_out_store: DocumentStore
+    held_out: Pieces
+
+    @property
+    def train_bytes(self) -> int:
+        """Bytes to train on."""
+        return int((self.train[:, 1] - self.train[:, 0]).sum())
+
+    @property
+    def held_out_bytes(self) -> int:
+        """Bytes never trained on."""
+        return int((self.held_out[:, 1] - self.held_out[:, 0]).sum())
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The shards of both sides."""
+
+    train: data.Shards
+    held_out: data.Shards
+
+
+def stage_text(recipe: Recipe, run: Run, display: Display) -> Text:
+    """Read the sources once, or find them in the cache, and hold a part out."""
+    options = recipe.data
+    store = _staged(options.sources, options, recipe.seed, run.folder / "corpus", display)
+    if options.validation:
+        whole = options.model_copy(update={"limit_bytes": None})
+        held_out_store = _staged(options.validation, whole, recipe.seed, run.folder / "validation", display)
+        return Text(store, _everything(store), held_out_store, _everything(held_out_store))
+    train, held_out = split(store, options.holdout, options.holdout_bytes, seed=derive(recipe.seed, "holdout"))
+    return Text(store, train, store, held_out)
+
+
+def make_tokenizer(recipe: Recipe, text: Text, run: Run, display: Display) -> Tokenizer:
+    """The recipe's own tokenizer file, one from the cache, or one trained on a sample of the training text."""
+    options = recipe.tokenizer
+    if options.file is not None:
+        tokenizer = Tokenizer.load(Path(options.file))
+        tokenizer.end_of_text  # noqa: B018 - raises UserError where there is no such token
+        tokenizer.save(run.tokenizer)
+        return tokenizer
+    assert options.vocabulary_size is not None, "the planner has chosen the vocabulary"
+    key = [text.store.sha256, fingerprint(text.held_out.tolist()), options.model_dump(), recipe.seed]
+    folder = cache_folder() / "tokenizers" / fingerprint(key)
+    with _locked(folder):
+        if not (folder / "tokenizer.json").is_file():
+            with display.stage("training the tokenizer", 1.0) as progress:
+                documents = list(
+                    data.sample(
+                        text.store, options.sample_bytes, derive(recipe.seed, "tokenizer"), _excluded(text)
+                    )
+                )
+                Tokenizer.train(documents, options.vocabulary_size, options.pattern, progress=progress).save(
+                    folder
+                )
+    _link(run.tokenizer, folder)
+    return Tokenizer.load(folder)
+
+
+def describe(recipe: Recipe, text: Text, tokenizer: Tokenizer) -> Corpus:
+    """What the planner needs to know of the text, measured on samples."""
+    seed = derive(recipe.seed, "rate")
+    sample = list(data.sample(text.store, _RATE_SAMPLE_BYTES, seed))
+    num_tokens = sum(len(tokenizer.encode_ordinary(piece)) + 1 for piece in sample)
+    return Corpus(
+        train_bytes=text.train_bytes,
+        bytes_per_token=sum(map(len, sample)) / num_tokens,
+        compressibility=data.compressibility(text.store, seed),
+    )
+
+
+def encode_text(recipe: Recipe, text: Text, tokenizer: Tokenizer, run: Run, display: Display) -> Tokens:
+    """The shards of both sides, from the cache where nothing has changed."""
+    key = [text.store.sha256, text.held_out_store.sha256, tokenizer.fingerprint, recipe.seed]
+    key += [recipe.data.holdout, recipe.data.holdout_bytes]
+    folder = cache_folder() / "shards" / fingerprint(key)
+    with _locked(folder):
+        shards = Tokens(
+            _encoded(text.store, text.train, tokenizer, folder / "train", display),
+            _encoded(text.held_out_store, text.held_out, tokenizer, folder / "held-out", display),
+        )
+    _link(run.shards, folder)
+    return shards
+
+
+def _encoded(
+    store: DocumentStore, pieces: Pieces, tokenizer: Tokenizer, folder: Path, display: Display
+) -> data.Shards:
+    if (folder / "manifest.json").is_file():
+        return data.Shards.open(folder)
+    total = float((pieces[:, 1] - pieces[:, 0]).sum())
+    with display.stage(f"encoding the {folder.name} text", total) as progress:
+        return data.encode(store, pieces, tokenizer, folder, name=folder.name, progress=progress)
+
+
+def _staged(
+    sources: list[str], options: DataRecipe, seed: int, own_folder: Path, display: Display
+) -> DocumentStore:
+    """The store of `sources`: in the cache where its content can be told beforehand, else in the run's folder."""
+    settings = {"field": options.field, "split": options.split, "limit_bytes": options.limit_bytes, "seed": seed}
+    key = fingerprint_sources(sources, **settings)
+    folder = cache_folder() / "corpora" / key if key else own_folder
+    with _locked(folder):
+        if (folder / "manifest.json").is_file():
+            return DocumentStore.open(folder)
+        with display.stage("reading the text", None) as progress:
+            return data.stage(
+                sources,
+                folder,
+                field=options.field,
+                split=options.split,
+                limit_bytes=options.limit_bytes,
+                seed=seed,
+                progress=progress,
+                warn=display.warn,
+            )
+
+
+def _everything(store: DocumentStore) -> Pieces:
+    import numpy as np
+
+    return np.stack([store.offsets[:-1], store.offsets[1:]], axis=1)
+
+
+def _excluded(text: Text) -> Pieces | None:
+    """The ranges of the training store that the tokenizer must not see."""
+    return text.held_out if text.held_out_store is text.store else None
+
+
+def _locked(folder: Path) -> FileLock:
+    """A lock on a folder of the cache, so that two builds do not make it at the same time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
+def _link(link: Path, folder: Path) -> None:
+    """Point a run's name to a folder of the cache."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.resolve(), target_is_directory=True)
