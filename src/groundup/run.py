@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,8 @@ from filelock import FileLock, Timeout
 from groundup.errors import UserError
 from groundup.files import write_atomically, write_json
 from groundup.recipe import Recipe, load
+
+DEFAULT_PARENT = Path("runs")
 
 
 class Run:
@@ -48,6 +51,13 @@ class Run:
         run = cls(folder)
         run.save_recipe(recipe)
         return run
+
+    def discard(self) -> None:
+        """Remove a folder that `create` made and that holds nothing worth keeping."""
+        shutil.rmtree(self.folder)
+        if self.folder.parent == DEFAULT_PARENT:
+            with suppress(OSError):  # other runs are in it
+                self.folder.parent.rmdir()
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -119,7 +129,7 @@ def truncate_rows(file: Path, last_step: int) -> None:
         write_atomically(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 
-def new_folder(name: str, parent: Path = Path("runs")) -> Path:
+def new_folder(name: str, parent: Path = DEFAULT_PARENT) -> Path:
     """A folder name that is not taken: `runs/NAME-1`, `runs/NAME-2`, ..."""
     number = 1
     while (parent / f"{name}-{number}").exists():
@@ -127,7 +137,7 @@ def new_folder(name: str, parent: Path = Path("runs")) -> Path:
     return parent / f"{name}-{number}"
 
 
-def newest_unfinished(parent: Path = Path("runs")) -> Run:
+def newest_unfinished(parent: Path = DEFAULT_PARENT) -> Run:
     """The run to which `--resume` without `--out` refers."""
     folders = [path.parent for path in parent.glob("*/recipe.toml")]
     unfinished = [folder for folder in folders if not Run(folder).finished]

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from groundup.files import write_json
 from groundup.plan.parameters import non_embedding, total
 from groundup.recipe import parse
 from groundup.run import Run
@@ -51,9 +50,9 @@ def add_plan(run: Run, steps: int, model: Shape | None = None) -> dict[str, Any]
         "train_seconds": 120.0,
         "tokens_per_second": tokens / 120.0,
         "peak_bytes": 1_630_000_000,
-        "bits_per_byte": 1.78,
-        "bits_per_byte_low": 1.66,
-        "bits_per_byte_high": 1.9,
+        "bits_per_byte": 1.53,
+        "bits_per_byte_low": 1.42,
+        "bits_per_byte_high": 1.64,
         "law": "fitted on 38 small runs, 2026-11",
         "budget": {"kind": "seconds", "amount": 120.0, "text": "2m"},
         "hardware": {
@@ -90,7 +89,10 @@ def add_metrics(run: Run, steps: int, planned: int, validations: int = 8) -> lis
             }
         )
         if step % max(1, planned // validations) == 0:
-            held_out = {"val_loss": loss + 0.09, "val_bits_per_byte": (loss + 0.09) / math.log(2) / BYTES_PER_TOKEN}
+            held_out = {
+                "val_loss": loss + 0.09,
+                "val_bits_per_byte": (loss + 0.09) / math.log(2) / BYTES_PER_TOKEN,
+            }
             rows.append({"step": step, "tokens": tokens, "seconds": seconds} | held_out)
     write_rows(run.metrics_file, rows)
     return rows
@@ -116,7 +118,7 @@ def add_outcome(run: Run, plan: dict[str, Any], rows: list[dict[str, Any]]) -> d
         "peak_bytes": 1_812_000_000,
         "energy_wh": 1.94,
         "parameters": plan["parameters"],
-        "stages": {"read": 3.2, "tokenizer": 9.8, "encode": 7.1, "train": train["seconds"], "validate": 8.3, "save": 2.1},
+        "stages": {"read": 3.2, "tokenizer": 9.8, "encode": 7.1, "train": train["seconds"], "validate": 8.3},
     }  # fmt: skip
     run.save_outcome(outcome)
     return outcome
@@ -134,7 +136,11 @@ def add_samples(run: Run, rows: list[dict[str, Any]], texts: dict[str, list[str]
 
 def add_tokenizer(run: Run) -> Tokenizer:
     """A tokenizer trained on a few sentences."""
-    documents = ["The spring comes and the river sings of the sea. ", "春天来了,河水唱着歌流向大海。", "x = 3.14\n"] * 9
+    documents = [
+        "The spring comes and the river sings of the sea. ",
+        "春天来了,河水唱着歌流向大海。",
+        "x = 3.14\n",
+    ] * 9
     tokenizer = Tokenizer.train(documents, vocabulary_size=300)
     tokenizer.save(run.tokenizer)
     return tokenizer

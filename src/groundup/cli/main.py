@@ -4,7 +4,6 @@ import errno
 import json
 import sys
 
-import click
 import typer
 
 from groundup.cli import build, doctor, evaluate, generate, recipes, report
@@ -13,7 +12,6 @@ from groundup.errors import UserError
 app = typer.Typer(
     name="groundup",
     help="Build a language model of your own, from raw text to a served model, and see how it works.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -36,18 +34,16 @@ def _groundup() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for what the user can mend, 130 or 143 after a signal."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         return int(app(arguments, standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return USER_ERROR
-    except (UserError, click.ClickException) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        return _fail(message, arguments)
+    except UserError as error:
+        return _fail(str(error), arguments)
+    except typer.TyperException as error:
+        return _fail(f"{error} See `groundup --help`.", arguments)
     except OSError as error:
         return _fail(_explain(error), arguments)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
 
 

@@ -58,7 +58,13 @@ def build(recipe: Recipe, folder: Path, display: Display, started: float | None 
     if not recipe.data.sources:
         recipe.data.sources = [default_corpus()]
     run = Run.create(folder, recipe)
-    return _carry_on(run, recipe, budget, clock, display)
+    try:
+        return _carry_on(run, recipe, budget, clock, display)
+    except UserError:
+        # Input that was refused before there was a plan leaves nothing behind.
+        if not run.plan_file.exists():
+            run.discard()
+        raise
 
 
 def resume(run: Run, display: Display, started: float | None = None) -> dict[str, Any]:

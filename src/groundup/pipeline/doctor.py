@@ -51,7 +51,8 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         True,
         f"{hardware.name} sustains {human(hardware.flops_fp32)}FLOP/s in fp32 and "
-        f"{human(hardware.flops_bf16)}FLOP/s in bf16 with {hardware.threads} threads, so training uses {hardware.precision}.",
+        f"{human(hardware.flops_bf16)}FLOP/s in bf16 with {hardware.threads} threads, "
+        f"so training uses {hardware.precision}.",
     )
     cores = psutil.cpu_count() or 1
     load_average = psutil.getloadavg()[0]

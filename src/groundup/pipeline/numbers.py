@@ -1,5 +1,7 @@
 """Numbers as people read them."""
 
+import math
+
 
 def human(value: float) -> str:
     """Three digits and a prefix: 1.23M, 45.6k, 789."""
@@ -18,7 +20,9 @@ def bytes_text(value: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    """A duration: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min; ? where it is not known."""
+    if not math.isfinite(seconds):
+        return "?"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

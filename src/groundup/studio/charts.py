@@ -23,7 +23,7 @@ def figures(facts: dict[str, Any]) -> dict[str, Figure]:
     axes = {"step": "step", "tokens": "tokens", "seconds": f"training time ({unit})"}
     built = {
         "loss": _loss(facts),
-        "lr": _figure([_line(curves["lr"], "learning rate", "train", "%{y:.3e}")], "learning rate"),
+        "lr": _learning_rate(curves),
         "grad_norm": _gradient(curves, facts["clip"]),
         "throughput": _throughput(curves, facts["plan"].get("tokens_per_second")),
     }
@@ -57,6 +57,7 @@ def _loss(facts: dict[str, Any]) -> Figure:
             _line(held_out, "held-out text", "held-out", hover)
             | {
                 "mode": "lines+markers",
+                "cliponaxis": False,
                 "line": {"color": "var(--held-out)", "width": 1.5, "dash": "dot"},
                 "marker": {"size": 8, "color": "var(--held-out)", "line": {"color": "var(--card)", "width": 1.5}},
             },
@@ -68,11 +69,17 @@ def _loss(facts: dict[str, Any]) -> Figure:
     return figure
 
 
+def _learning_rate(curves: dict[str, Curve]) -> Figure:
+    figure = _figure([_line(curves["lr"], "learning rate", "train", "%{y:.3e}")], "learning rate")
+    figure["layout"]["yaxis"] |= {"rangemode": "tozero", "exponentformat": "e"}
+    return figure
+
+
 def _gradient(curves: dict[str, Curve], clip: float) -> Figure:
     figure = _figure([_line(curves["grad_norm"], "gradient norm", "train", "%{y:.3g}")], "gradient norm")
     figure["data"][0]["line"]["width"] = 1
-    figure["layout"]["yaxis"]["type"] = "log"
-    figure["layout"] |= _level(clip, f"clipped above {clip:g}")
+    figure["layout"]["yaxis"] |= {"type": "log", "dtick": "D2", "tickformat": "~g"}
+    figure["layout"]["shapes"] = [_level(clip)]
     return figure
 
 
@@ -84,8 +91,7 @@ def _throughput(curves: dict[str, Curve], predicted: float | None) -> Figure:
     ]
     figure = _figure(lines, "tokens per second")
     figure["layout"]["yaxis"] |= {"rangemode": "tozero", "tickformat": "~s"}
-    if predicted:
-        figure["layout"] |= _level(predicted, "predicted")
+    figure["layout"]["shapes"] = [_level(predicted)] if predicted else []
     return figure
 
 
@@ -118,23 +124,19 @@ def _band(low: float, high: float) -> dict[str, Any]:
     """A stripe over the whole width: the range in which the final loss was predicted."""
     stripe = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": low, "y1": high, "layer": "below"}
     colours = {"fillcolor": "var(--plan-faint)", "line": {"width": 0}}
-    return {
-        "shapes": [stripe | colours],
-        "annotations": [_note(high, f"predicted for the end: {low:.2f} to {high:.2f}", "bottom")],
+    place = {"xref": "paper", "x": 1, "xanchor": "right", "y": high, "yanchor": "bottom", "showarrow": False}
+    text = {
+        "text": f"predicted for the end: {low:.2f} to {high:.2f}",
+        "font": {"color": "var(--plan)", "size": 12},
     }
+    return {"shapes": [stripe | colours], "annotations": [place | text]}
 
 
-def _level(value: float, text: str) -> dict[str, Any]:
+def _level(value: float) -> dict[str, Any]:
     """A dashed line over the whole width."""
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value}
-    style = {"line": {"color": "var(--plan)", "width": 1.5, "dash": "dash"}}
-    return {"shapes": [line | style], "annotations": [_note(value, text, "bottom")]}
-
-
-def _note(y: float, text: str, anchor: str) -> dict[str, Any]:
-    place = {"xref": "paper", "x": 1, "xanchor": "right", "y": y, "yanchor": anchor, "showarrow": False}
-    return place | {"text": text, "font": {"color": "var(--plan)", "size": 12}}
+    return line | {"line": {"color": "var(--plan)", "width": 1.5, "dash": "dash"}}
 
 
 def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else float(f"{value * factor:.6g}")
+    return None if value is None else float(f"{value * factor:.7g}")

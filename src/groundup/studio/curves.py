@@ -71,8 +71,9 @@ def smooth(values: Values) -> Values:
 
 
 def thin(values: Values, most: int = _MOST_POINTS) -> npt.NDArray[np.int64]:
-    """The places of at most `most` values, rising: the least and the greatest of each stretch, so that no
-    spike is lost, and the last value of all.
+    """The places of at most `most` values, rising: both ends, and the least and the greatest of each stretch.
+
+    So no spike is lost.
     """
     if len(values) <= most:
         return np.arange(len(values))

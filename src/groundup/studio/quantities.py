@@ -81,7 +81,7 @@ def _digits_of_percent(value: float) -> str:
 
 UNITS: dict[str, Callable[[float], str]] = {
     "count": _count,
-    "number": lambda value: f"{value:#.4g}".rstrip("."),
+    "number": lambda value: f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}",
     "exact": lambda value: f"{value:,.0f}",
     "bits": lambda value: f"{value:.3f}",
     "seconds": _seconds,

@@ -69,13 +69,13 @@ def kind_of(token: bytes) -> str:
 
 
 def visible(token: bytes) -> str:
-    """The token with its white space made visible; bytes in hexadecimal if they are not whole characters."""
+    """The token with its white space made visible; in hexadecimal what no one can see: `⟨E5 9E⟩`, `⟨U+3000⟩`."""
     try:
         text = token.decode()
     except UnicodeDecodeError:
-        return token.hex(" ").upper()
+        return f"⟨{token.hex(' ').upper()}⟩"
     marks = {" ": "␣", "\n": "↵", "\t": "⇥"}
-    return "".join(marks.get(c, c if c.isprintable() else f"U+{ord(c):04X}") for c in text)
+    return "".join(marks.get(c, c if c.isprintable() else f"⟨U+{ord(c):04X}⟩") for c in text)
 
 
 def _example(tokenizer: Tokenizer, language: str, text: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@
       showlegend: name === "loss",
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
       dragmode: narrow.matches ? false : "zoom",
-      xaxis: { ...axisStyle, title: title(figure.axes[axis]), tickformat: format, hoverformat: axis === "tokens" ? ".3s" : ",.5~g", nticks: narrow.matches ? 5 : 9 },
+      xaxis: { ...axisStyle, title: title(figure.axes[axis]), tickformat: format, hoverformat: axis === "tokens" ? ".3s" : ",.5~g", nticks: name === "loss" && !narrow.matches ? 10 : 5, tickangle: 0, range: [0, figure.data[0].progress[axis].at(-1)] },
       yaxis: { ...axisStyle, ...layout.yaxis, title: title(layout.yaxis.title.text) },
     });
   }
