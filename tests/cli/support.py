@@ -9,7 +9,9 @@ from pathlib import Path
 GROUNDUP = [sys.executable, "-c", "import sys; from groundup.cli.main import main; sys.exit(main())"]
 Result = subprocess.CompletedProcess[str]
 # A small recipe: quick, and exactly reproducible when its budget is in steps.
+# One thread, since tests run side by side.
 TINY = ["--recipe", "tiny", "--set", "data.holdout_bytes=8192", "--set", "train.validation_tokens=2048"]
+TINY += ["--set", "train.threads=1"]
 
 WORDS = "the a river house tree bird sees finds loves builds small green old quiet and then under over".split()
 

@@ -29,11 +29,6 @@ class OpenReport:
         assert self.requests == [self.own_url]
         assert self.messages == []
 
-    def values(self, selector: str) -> list[float]:
-        """The machine-readable values of the numbers that match."""
-        found = self.page.eval_on_selector_all(selector, "all => all.map(element => element.value)")
-        return [float(value) for value in found]
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
@@ -49,15 +44,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_report(browser: Browser) -> Iterator[Callable[..., OpenReport]]:
-    """`open_report(file, width=1280, scheme="light")`."""
-    contexts = []
-
-    def opened(file: Path, width: int = 1280, scheme: str = "light") -> OpenReport:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        return OpenReport(context.new_page(), file)
-
-    yield opened
-    for context in contexts:
-        context.close()
+def open_report(browser: Browser) -> Iterator[Callable[[Path], OpenReport]]:
+    """A function that opens a report in a new window, 1280 wide."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        yield lambda file: OpenReport(context.new_page(), file)

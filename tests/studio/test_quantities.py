@@ -32,8 +32,10 @@ SECONDS = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
         (1_812_000_000, "bytes", "1.81 GB"),
         (999.7, "bytes", "1.00 kB"),
         (1.62e11, "flops_per_second", "162 GFLOP/s"),
-        (0.0042, "energy", "4.20 mWh"),
-        (1940, "energy", "1.94 kWh"),
+        (0.0042, "energy", "≈ 4.2 mWh"),
+        (1940, "energy", "≈ 1.9 kWh"),
+        (123.4, "energy", "≈ 120 Wh"),
+        (0.9951, "energy", "≈ 1 Wh"),
         (0.6132, "percent", "61.3 %"),
         (0.0001, "percent", "< 0.1 %"),
         (1, "percent", "100 %"),
@@ -45,7 +47,7 @@ SECONDS = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
     ],
 )
 def test_examples(value: float, unit: str, text: str):
-    assert quantity(value, unit) == text.replace(" ", SPACE) or quantity(value, unit).replace(SPACE, " ") == text
+    assert quantity(value, unit).replace(SPACE, " ") == text
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -54,9 +56,9 @@ def test_what_is_not_a_number_is_a_dash(unit: str, value: float | None):
     assert quantity(value, unit) == "–"
 
 
-@given(st.floats(0.01, 9e17) | st.integers(0, 10**17), st.sampled_from(["count", "bytes", "flops", "energy"]))
+@given(st.floats(0.01, 9e17) | st.integers(0, 10**17), st.sampled_from(["count", "bytes", "flops"]))
 def test_three_digits_survive(value: float, unit: str):
-    digits, prefix = re.fullmatch(r"([\d.,]+)\s?([mkMGBTPE]?)(?:B|FLOP|Wh)?", quantity(value, unit)).groups()
+    digits, prefix = re.fullmatch(r"([\d.,]+)\s?([mkMGBTPE]?)(?:B|FLOP)?", quantity(value, unit)).groups()
     if unit == "bytes" and prefix == "B":
         prefix = ""
     assert float(digits.replace(",", "")) * PREFIXES[prefix] == pytest.approx(value, rel=5.1e-3)

@@ -89,5 +89,13 @@ def test_samples_are_grouped_by_step_and_spread_over_the_run(tmp_path: Path):
     assert (shown[0], shown[-1]) == (3, 90)
     assert shown == sorted(set(shown))
     for step in samples["steps"]:
-        assert [text["prompt"] for text in step["texts"]] == list(TEXTS)
+        assert step["texts"] == {"": "one" if step["step"] == 3 else "two", "The ": "three"}
         assert step["bits_per_byte"] == validations[step["step"]]["val_bits_per_byte"]
+
+
+def test_a_step_that_was_sampled_twice_is_shown_once(tmp_path: Path):
+    run = fake_run.new_run(tmp_path / "run")
+    place = {"step": 6, "tokens": 3072, "prompt": "The "}
+    fake_run.write_rows(run.samples_file, [place | {"text": "old"}, place | {"text": "new"}])
+    samples = summary(run)["samples"]
+    assert [step["texts"] for step in samples["steps"]] == [{"The ": "new"}]

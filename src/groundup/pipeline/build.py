@@ -1,10 +1,10 @@
 """`groundup build`: raw text in, a language model out."""
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from groundup.clock import Clock
 from groundup.data import Shards, default_corpus
 from groundup.errors import UserError
 from groundup.pipeline.display import Display
@@ -24,25 +24,6 @@ from groundup.train.machine import measure, measure_step_seconds
 # What a time budget keeps back for the last evaluation, the model folder and the report.
 _FINISH_SECONDS, _FINISH_SHARE = 5.0, 0.02
 _LEAST_TRAINING_SECONDS = 3.0
-
-
-class Clock:
-    """Seconds since the build began, and in which stages they were spent."""
-
-    def __init__(self, started: float | None = None, stages: dict[str, float] | None = None):
-        self._started = time.time() if started is None else started
-        self._last = self._started
-        self.stages = dict(stages or {})
-
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return time.time() - self._started
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap under `stage`."""
-        now = time.time()
-        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
-        self._last = now
 
 
 def build(recipe: Recipe, folder: Path, display: Display, started: float | None = None) -> dict[str, Any]:
@@ -174,9 +155,10 @@ def _train_and_finish(run: Run, clock: Clock, display: Display) -> dict[str, Any
     tokenizer, tokens = _prepared(run, recipe, display)
     job = Job(run, recipe, Plan.from_json(written), Hardware(**written["hardware"]), tokenizer, tokens, display)
     model, state = train(job)
-    stages = written["stages"] | {"train": state.seconds}
     clock.lap("train")
-    return finish(job, model, state, stages)
+    # What earlier sessions spent is in the plan and in the training's own count of seconds.
+    clock.stages = written["stages"] | {"train": state.seconds}
+    return finish(job, model, state, clock)
 
 
 def _prepared(run: Run, recipe: Recipe, display: Display) -> tuple[Tokenizer, Tokens]:

@@ -9,6 +9,7 @@ import psutil
 from groundup.evaluate.bits import Evaluation, evaluate_tokens
 from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
+from groundup.clock import Clock
 from groundup.pipeline.card import model_card
 from groundup.pipeline.hooks import held_out_tokens
 from groundup.pipeline.train import Job
@@ -24,12 +25,13 @@ _READING_SPEED = 3.0
 _LEAST_EVALUATION_TOKENS = 65_536
 
 
-def finish(job: Job, model: Decoder, state: TrainState, stages: dict[str, float]) -> dict[str, Any]:
+def finish(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[str, Any]:
     """Evaluate, and write `model/`, `outcome.json` (which marks the run as finished) and `report.html`."""
     run = job.run
     with job.display.stage("evaluating", None):
         evaluation = _evaluate(job, model, state)
-    outcome = _outcome(job, evaluation, state, stages)
+    clock.lap("evaluate")
+    outcome = _outcome(job, evaluation, state, clock)
     samples = [row for row in read_rows(run.samples_file) if row["step"] == state.step]
     options = job.recipe.sample
     model_folder.save(
@@ -39,9 +41,10 @@ def finish(job: Job, model: Decoder, state: TrainState, stages: dict[str, float]
         model_card(job.recipe, run.read_json(run.plan_file), outcome, samples),
         {"temperature": options.temperature, "top_k": options.top_k},
     )
-    run.save_outcome(outcome)
+    clock.lap("save")
+    run.save_outcome(_outcome(job, evaluation, state, clock))
     write_report(run)
-    return outcome
+    return run.read_json(run.outcome_file)
 
 
 def _evaluate(job: Job, model: Decoder, state: TrainState) -> Evaluation:
@@ -58,10 +61,10 @@ def _evaluate(job: Job, model: Decoder, state: TrainState) -> Evaluation:
     )
 
 
-def _outcome(job: Job, evaluation: Evaluation, state: TrainState, stages: dict[str, float]) -> dict[str, Any]:
+def _outcome(job: Job, evaluation: Evaluation, state: TrainState, clock: Clock) -> dict[str, Any]:
     plan, hardware = job.plan, job.hardware
     flops = state.tokens * train_flops_per_token(plan.shape)
-    total_seconds = sum(stages.values())
+    total_seconds = sum(clock.stages.values())
     return {
         "run": str(job.run.folder),
         "parameters": plan.parameters,
@@ -81,7 +84,7 @@ def _outcome(job: Job, evaluation: Evaluation, state: TrainState, stages: dict[s
         "peak_bytes": _peak_bytes(),
         "energy_wh": energy_wh(hardware, total_seconds),
         "load_average": psutil.getloadavg()[0],
-        "stages": stages,
+        "stages": dict(clock.stages),
     }
 
 

@@ -94,6 +94,9 @@ def batch_tokens_for(tokens: float) -> float:
     return 0.58 * tokens**0.571
 
 
-def learning_rate_for(parameters: float, tokens: float) -> float:
-    """Peak learning rate: 1.79 N^-0.713 D^0.307, N without embeddings (Step Law), within what is stable."""
-    return min(1e-2, 1.79 * parameters**-0.713 * tokens**0.307)
+def learning_rate_for(width: int) -> float:
+    """Peak learning rate of AdamW, in inverse proportion to the width (muP: Yang et al. 2022, arXiv:2203.03466).
+
+    The constant was measured: best of three rates at widths 64, 128 and 256 (benchmarks/LOG.md).
+    """
+    return 0.38 / width

@@ -193,7 +193,7 @@ class _Planner:
             precision=precision,
             batch_size=batch_size,
             micro_batch=micro_batch,
-            lr=train.lr or learning_rate_for(size, tokens),
+            lr=train.lr or learning_rate_for(shape.width),
             steps=steps,
             tokens=tokens,
             epochs=tokens / self.corpus.tokens,

@@ -57,10 +57,11 @@ def _seconds(value: float) -> str:
 
 
 def _energy(value: float) -> str:
-    """Watt-hours, with milliwatt-hours for the smallest runs."""
-    if value < 0.9995:
-        return f"{value * 1000:#.3g}".rstrip(".") + f"{_SPACE}mWh"
-    return _with_unit("Wh")(value)
+    """Watt-hours with two digits: energy is estimated, not measured."""
+    small = value < 0.995
+    digits, prefix = _scaled(float(f"{value * 1000 if small else value:.2g}"), _SI_PREFIXES)
+    digits = f"{float(digits):g}"
+    return f"≈{_SPACE}{digits}{_SPACE}{'m' if small else prefix}Wh"
 
 
 def _percent(value: float) -> str:

@@ -40,6 +40,7 @@ def summary(run: Run) -> dict[str, Any]:
         "name": recipe.name,
         "description": recipe.description,
         "finished": run.finished,
+        "by_clock": recipe.train.seconds is not None,
         "budget": plan.get("budget", {}).get("text", recipe.budget),
         "plan": plan,
         "measured": measured,
@@ -167,7 +168,10 @@ def _groups(ledger: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _samples(run: Run, validation: Columns) -> dict[str, Any]:
-    """Samples by step, at most 12 steps spread over the run, each with the loss that was measured there."""
+    """Samples by step, at most 12 steps spread over the run, each with the loss that was measured there.
+
+    The end of a run can be sampled twice; the later text of a prompt counts.
+    """
     steps: dict[int, dict[str, Any]] = {}
     bits = dict(zip(validation["step"], validation["val_bits_per_byte"], strict=True))
     for row in read_rows(run.samples_file):
@@ -177,10 +181,10 @@ def _samples(run: Run, validation: Columns) -> dict[str, Any]:
                 "step": row["step"],
                 "tokens": row["tokens"],
                 "bits_per_byte": bits.get(row["step"]),
-                "texts": [],
+                "texts": {},
             },
         )
-        step["texts"].append({"prompt": row["prompt"], "text": row["text"]})
+        step["texts"][row["prompt"]] = row["text"]
     everything = list(steps.values())
     return {"steps": _spread(everything, _MOST_SAMPLED_STEPS), "num_steps": len(everything)}
 

@@ -214,5 +214,5 @@ class _SaveSchedule:
 
 
 def _count(fraction: float, validations: int) -> int:
-    """How many of the evenly spaced validations lie behind `fraction`."""
-    return int(fraction * validations)
+    """How many of the evenly spaced validations lie behind `fraction`, without the one after the last step."""
+    return min(int(fraction * validations), validations - 1)
