@@ -33,7 +33,8 @@ def build(
         settings: any fields of the recipe, such as {"train.lr": 3e-4}.
         quiet: print nothing.
 
-    Returns the finished run, which `groundup.load(run.folder)` reads. Raises UserError for bad input.
+    Returns the finished run, which `groundup.load(run.folder)` reads. Raises UserError for bad input, and
+    train.trainer.Interrupted after Ctrl-C, when the state is saved.
     """
     fields = dict(settings or {})
     given = {"budget": budget, "seed": seed, "data.sources": list(sources) or None}

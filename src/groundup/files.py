@@ -75,7 +75,7 @@ def fingerprint(value: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Where tokenizers, shards and measurements are kept: `$GROUNDUP_CACHE`, else the user's cache folder."""
+    """Where corpora, tokenizers and shards are kept: `$GROUNDUP_CACHE`, else the user's cache folder."""
     if configured := os.environ.get("GROUNDUP_CACHE"):
         return Path(configured)
     base = os.environ.get("XDG_CACHE_HOME")

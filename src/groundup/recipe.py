@@ -28,7 +28,7 @@ class DataRecipe(_Section):
     split: Literal["none", "blank-lines", "endoftext"] = Field(
         default="none", description="how a text file is cut into documents"
     )
-    holdout: float = Field(default=0.01, ge=0, lt=1, description="the share of the text never trained on")
+    holdout: float = Field(default=0.01, ge=0, le=0.5, description="the share of the text never trained on")
     holdout_bytes: int = Field(default=65_536, ge=1, description="but at least this many bytes")
     limit_bytes: int | None = Field(default=None, ge=1, description="read at most this much text")
 
@@ -38,7 +38,7 @@ class TokenizerRecipe(_Section):
 
     file: str | None = Field(default=None, description="use this tokenizer.json instead of training one")
     vocabulary_size: int | None = Field(default=None, ge=257, description="bytes + merges + special tokens")
-    pattern: str = Field(default="cl100k", description="gpt2, cl100k, o200k or a regular expression")
+    pattern: str = Field(default="cl100k", description="gpt2, cl100k, qwen2, o200k or a regular expression")
     sample_bytes: int = Field(default=8 << 20, ge=1, description="train on a sample of this size")
 
 
@@ -60,8 +60,6 @@ class ModelRecipe(_Section):
 class TrainRecipe(_Section):
     """The training loop."""
 
-    seconds: float | None = Field(default=None, gt=0, description="train for this long (time budgets)")
-    steps: int | None = Field(default=None, ge=1, description="train for this many steps (other budgets)")
     batch_size: int | None = Field(default=None, ge=1, description="sequences per optimizer step")
     micro_batch: int | None = Field(default=None, ge=1, description="sequences per forward pass")
     optimizer: str = Field(default="adamw")
@@ -93,7 +91,7 @@ class SampleRecipe(_Section):
 
 
 class Recipe(_Section):
-    """Everything that decides a run; with the seed, the same recipe gives the same losses."""
+    """Everything that decides a run: with its seed, and a budget that is not time, the same losses every time."""
 
     name: str = "default"
     description: str = ""

@@ -35,6 +35,7 @@ class Run:
         self.tokenizer = folder / "tokenizer"
         self.shards = folder / "shards"
         self._lock = FileLock(folder / ".lock")
+        self._made_folder = False
 
     @classmethod
     def create(cls, folder: Path, recipe: Recipe) -> Self:
@@ -47,14 +48,17 @@ class Run:
             )
         if folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder} is not empty and not a run; choose another folder with --out")
-        folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder)
+        run._made_folder = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         run.save_recipe(recipe)
         return run
 
     def discard(self) -> None:
-        """Remove a folder that `create` made and that holds nothing worth keeping."""
+        """Undo `create`, for a run that holds nothing worth keeping."""
         shutil.rmtree(self.folder)
+        if not self._made_folder:
+            self.folder.mkdir()
         if self.folder.parent == DEFAULT_PARENT:
             with suppress(OSError):  # other runs are in it
                 self.folder.parent.rmdir()

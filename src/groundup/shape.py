@@ -19,15 +19,16 @@ class Family:
     norm: Literal["layer", "rms"]
     position: Literal["learned", "rotary"]
     feedforward: Literal["gelu", "swiglu"]
-    bias: bool
-    qk_norm: bool
+    bias: bool = False
+    qk_norm: bool = False
+    grouped_query: bool = True
     objective: str = "causal"
 
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": Family("groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, qk_norm=False),
-    "llama": Family("groundup.model.families.llama", "rms", "rotary", "swiglu", bias=False, qk_norm=False),
-    "qwen3": Family("groundup.model.families.qwen3", "rms", "rotary", "swiglu", bias=False, qk_norm=True),
+    "gpt2": Family("groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, grouped_query=False),
+    "llama": Family("groundup.model.families.llama", "rms", "rotary", "swiglu"),
+    "qwen3": Family("groundup.model.families.qwen3", "rms", "rotary", "swiglu", qk_norm=True),
 }
 
 
@@ -69,11 +70,11 @@ class Shape(BaseModel):
                 f"model.head_width={self.head_width} is odd; rotary positions turn pairs of channels, "
                 "so choose an even width"
             )
-        if self.family == "gpt2" and (
+        if not traits.grouped_query and (
             self.num_kv_heads != self.num_heads or self.num_heads * self.head_width != self.width
         ):
             raise UserError(
-                f"gpt2 needs num_kv_heads = num_heads and num_heads * head_width = width, but has "
+                f"{self.family} needs num_kv_heads = num_heads and num_heads * head_width = width, but has "
                 f"{self.num_kv_heads}, {self.num_heads}, {self.head_width} and {self.width}; "
                 "leave model.num_kv_heads and model.head_width unset"
             )

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,11 +45,11 @@ def test_the_loss_is_the_mean_surprise_in_nats() -> None:
     loss = CAUSAL.loss(model, CAUSAL.collate(windows))
     surprises = []
     for window in windows:
-        for before, after in zip(window, window[1:], strict=False):
+        for before, after in pairwise(window):
             weights = [math.exp(value) for value in model.logits[before].tolist()]
             surprises.append(-math.log(weights[after] / sum(weights)))
     assert loss.num_targets == len(surprises) == 15
-    assert abs(float(loss.mean) - sum(surprises) / len(surprises)) < 1e-6
+    assert abs(loss.mean.item() - sum(surprises) / len(surprises)) < 1e-6
 
 
 def test_the_gradient_is_what_was_said_less_what_was_true() -> None:
@@ -57,7 +58,7 @@ def test_the_gradient_is_what_was_said_less_what_was_true() -> None:
     CAUSAL.loss(model, CAUSAL.collate(windows)).mean.backward()
     expected = torch.zeros(7, 7, dtype=torch.float64)
     for window in windows:
-        for before, after in zip(window, window[1:], strict=False):
+        for before, after in pairwise(window):
             expected[before] += model.logits.detach()[before].double().softmax(-1)
             expected[before, after] -= 1
     torch.testing.assert_close(model.logits.grad, (expected / 15).float(), rtol=1e-5, atol=1e-6)

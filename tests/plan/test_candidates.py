@@ -97,8 +97,15 @@ def test_each_entry_of_the_vocabulary_is_seen(tokens: float, corpus_bytes: float
     assert vocabulary == 512 or (vocabulary * 500 <= tokens and vocabulary * 500 <= corpus_bytes)
 
 
-def test_learning_rate_and_batch_are_those_of_the_step_law() -> None:
-    """Li et al. 2025: a model of 1e9 parameters and 1e11 tokens; the figures by logarithms, apart from the code."""
-    assert learning_rate_for(1e9, 1e11) == pytest.approx(1.79 * 10 ** (-0.713 * 9 + 0.307 * 11), rel=1e-9)
+def test_the_batch_is_that_of_the_step_law() -> None:
+    """Li et al. 2025, at 1e11 tokens; the figure by logarithms, apart from the code."""
     assert batch_tokens_for(1e11) == pytest.approx(0.58 * 10 ** (0.571 * 11), rel=1e-9)
-    assert learning_rate_for(1e4, 1e12) == 1e-2
+
+
+@given(st.integers(10**6, 10**11), st.integers(64, 4096))
+def test_the_learning_rate_falls_with_the_size_and_rises_with_the_root_of_the_batch(
+    parameters: int, batch_tokens: int
+) -> None:
+    rate = learning_rate_for(parameters, batch_tokens)
+    assert learning_rate_for(2 * parameters, batch_tokens) < rate < 1e-2
+    assert learning_rate_for(parameters, 4 * batch_tokens) == pytest.approx(min(2 * rate, 1.2e-2))

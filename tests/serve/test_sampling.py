@@ -31,7 +31,7 @@ def test_top_k_keeps_the_k_likeliest(values: list[float], top_k: int) -> None:
 @settings(max_examples=300)
 @given(_LOGITS, st.floats(0.001, 0.999), st.integers(0, 40))
 def test_top_p_keeps_the_smallest_prefix_that_reaches_p(values: list[float], top_p: float, top_k: int) -> None:
-    """Of the probabilities left by top-k, summed in float64: with the last one it is p or more, without it less."""
+    """Of the probabilities left by top-k, in float64: with the last one they reach p, without it they do not."""
     logits = torch.tensor(values)
     candidates = sorted(range(len(values)), key=lambda number: -values[number])[: top_k or None]
     weights = [math.exp(values[number]) for number in candidates]

@@ -61,7 +61,10 @@ def build(
             pipeline.resume(run, display, started) if resume else pipeline.build(loaded, folder, display, started)
         )
     except Interrupted as stop:
-        display.say(f"{stop} and saved; continue with: groundup build --resume --out {folder}")
+        message = f"{stop} and saved; continue with: groundup build --resume --out {folder}"
+        display.say(message)
+        if as_json:
+            print(json.dumps({"error": message}))
         return 128 + stop.signal
     if as_json:
         print(json.dumps(outcome, ensure_ascii=False))

@@ -3,9 +3,11 @@
 import errno
 import json
 import sys
+from typing import Annotated
 
 import typer
 
+from groundup import __version__
 from groundup.cli import build, doctor, evaluate, generate, recipes, report
 from groundup.errors import UserError
 
@@ -27,9 +29,13 @@ USER_ERROR = 2
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-@app.callback()
-def _groundup() -> None:
-    """A callback keeps typer from treating a single verb as the program itself."""
+@app.callback(invoke_without_command=True)
+def _groundup(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
 
 
 def main(arguments: list[str] | None = None) -> int:

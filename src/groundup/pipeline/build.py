@@ -17,9 +17,11 @@ from groundup.plan.choose import Corpus, Plan, choose, choose_vocabulary, text_l
 from groundup.plan.hardware import Hardware
 from groundup.recipe import Recipe
 from groundup.run import Run
-from groundup.shape import Shape
+from groundup.shape import Shape, family
 from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.pretokenize import resolve_pattern
 from groundup.train.machine import measure, measure_step_seconds
+from groundup.train.optimizers import find_optimizer
 
 # What a time budget keeps back for the last evaluation, the model folder and the report.
 _FINISH_SECONDS, _FINISH_SHARE = 5.0, 0.02
@@ -35,6 +37,7 @@ def build(recipe: Recipe, folder: Path, display: Display, started: float | None 
     clock = Clock(started)
     budget = parse_budget(recipe.budget)
     _refuse_tiny(budget)
+    check_names(recipe)
     recipe = recipe.model_copy(deep=True)
     if not recipe.data.sources:
         recipe.data.sources = [default_corpus()]
@@ -82,12 +85,12 @@ def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, di
     tokenizer = make_tokenizer(recipe, text, run, display)
     corpus = describe(recipe, text, tokenizer)
     clock.lap("tokenizer")
-    tokens = encode_text(recipe, text, tokenizer, run, display)
+    tokens = encode_text(text, tokenizer, run, display)
     clock.lap("encode")
     plan = _plan(recipe, _left_for_training(budget, clock), hardware, corpus, tokenizer)
     clock.lap("plan")
     # The recipe goes first and plan.json last: its presence means that planning is done.
-    run.save_recipe(plan.resolve(recipe, by_clock=budget.kind == "seconds"))
+    run.save_recipe(plan.resolve(recipe))
     run.save_plan(
         plan.as_json()
         | {
@@ -98,6 +101,13 @@ def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, di
         }
     )
     say_plan(plan, budget, display)
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse a family, optimizer or pattern that does not exist before any time is spent."""
+    family(recipe.model.family)
+    find_optimizer(recipe.train.optimizer)
+    resolve_pattern(recipe.tokenizer.pattern)
 
 
 def _refuse_tiny(budget: Budget) -> None:
@@ -153,7 +163,16 @@ def _train_and_finish(run: Run, clock: Clock, display: Display) -> dict[str, Any
     written = run.read_json(run.plan_file)
     recipe = run.recipe
     tokenizer, tokens = _prepared(run, recipe, display)
-    job = Job(run, recipe, Plan.from_json(written), Hardware(**written["hardware"]), tokenizer, tokens, display)
+    job = Job(
+        run,
+        recipe,
+        Plan.from_json(written),
+        Hardware(**written["hardware"]),
+        tokenizer,
+        tokens,
+        display,
+        by_clock=written["budget"]["kind"] == "seconds",
+    )
     model, state = train(job)
     clock.lap("train")
     # What earlier sessions spent is in the plan and in the training's own count of seconds.
@@ -168,4 +187,4 @@ def _prepared(run: Run, recipe: Recipe, display: Display) -> tuple[Tokenizer, To
         return Tokenizer.load(run.tokenizer), shards
     text = stage_text(recipe, run, display)
     tokenizer = make_tokenizer(recipe, text, run, display)
-    return tokenizer, encode_text(recipe, text, tokenizer, run, display)
+    return tokenizer, encode_text(text, tokenizer, run, display)

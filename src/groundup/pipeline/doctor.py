@@ -12,9 +12,10 @@ from groundup.data.corpora import CORPORA, default_corpus
 from groundup.data.sources import read
 from groundup.errors import UserError
 from groundup.files import cache_folder
+from groundup.pipeline.build import check_names
 from groundup.pipeline.numbers import bytes_text, human
 from groundup.plan.budget import parse_budget
-from groundup.recipe import TrainRecipe, load, ready_recipes
+from groundup.recipe import DataRecipe, TrainRecipe, load, ready_recipes
 from groundup.run import Run
 
 _LEAST_FREE_BYTES = 2 << 30
@@ -38,7 +39,7 @@ def examine(subject: str | None) -> list[Finding]:
         return list(_run(Run.open(Path(subject))))
     if subject.endswith(".toml") or subject in ready_recipes():
         return list(_recipe(subject))
-    return list(_source(subject))
+    return list(_source(subject, DataRecipe()))
 
 
 def _machine() -> Iterator[Finding]:
@@ -72,9 +73,10 @@ def _machine() -> Iterator[Finding]:
 def _recipe(name: str) -> Iterator[Finding]:
     recipe = load(name)
     budget = parse_budget(recipe.budget)
+    check_names(recipe)
     yield Finding(True, f"Recipe {name} is valid; its budget is {budget.amount:g} {budget.kind}.")
     for source in [*recipe.data.sources, *recipe.data.validation]:
-        yield from _source(source)
+        yield from _source(source, recipe.data)
 
 
 def _run(run: Run) -> Iterator[Finding]:
@@ -100,11 +102,11 @@ def _run(run: Run) -> Iterator[Finding]:
         yield Finding(False, f"It is not finished; `groundup build --resume --out {run.folder}` continues it.")
 
 
-def _source(source: str) -> Iterator[Finding]:
+def _source(source: str, options: DataRecipe) -> Iterator[Finding]:
     if source == "-":
         yield Finding(True, "Standard input is read when the build begins; it cannot be checked before.")
         return
-    reading = read([source])
+    reading = read([source], field=options.field, split=options.split)
     num_bytes = documents = invalid = 0
     for part in reading:
         num_bytes += len(part.data)

@@ -6,10 +6,10 @@ from typing import Any
 
 import psutil
 
+from groundup.clock import Clock
 from groundup.evaluate.bits import Evaluation, evaluate_tokens
 from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
-from groundup.clock import Clock
 from groundup.pipeline.card import model_card
 from groundup.pipeline.hooks import held_out_tokens
 from groundup.pipeline.train import Job

@@ -1,8 +1,10 @@
 """Text to tokens: stage the corpus, hold a part out, train the tokenizer, encode the shards; all cached."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 
 from groundup import data
@@ -29,6 +31,11 @@ class Text:
     train: Pieces
     held_out_store: DocumentStore
     held_out: Pieces
+
+    @property
+    def sides(self) -> tuple[tuple[DocumentStore, Pieces], tuple[DocumentStore, Pieces]]:
+        """(store, pieces) of the text to train on and of the held-out text."""
+        return (self.store, self.train), (self.held_out_store, self.held_out)
 
     @property
     def train_bytes(self) -> int:
@@ -70,7 +77,7 @@ def make_tokenizer(recipe: Recipe, text: Text, run: Run, display: Display) -> To
         tokenizer.save(run.tokenizer)
         return tokenizer
     assert options.vocabulary_size is not None, "the planner has chosen the vocabulary"
-    key = [text.store.sha256, fingerprint(text.held_out.tolist()), options.model_dump(), recipe.seed]
+    key = [text.store.sha256, _digest(text.train), options.model_dump(), recipe.seed]
     folder = cache_folder() / "tokenizers" / fingerprint(key)
     with _locked(folder):
         if not (folder / "tokenizer.json").is_file():
@@ -99,15 +106,17 @@ def describe(recipe: Recipe, text: Text, tokenizer: Tokenizer) -> Corpus:
     )
 
 
-def encode_text(recipe: Recipe, text: Text, tokenizer: Tokenizer, run: Run, display: Display) -> Tokens:
+def encode_text(text: Text, tokenizer: Tokenizer, run: Run, display: Display) -> Tokens:
     """The shards of both sides, from the cache where nothing has changed."""
-    key = [text.store.sha256, text.held_out_store.sha256, tokenizer.fingerprint, recipe.seed]
-    key += [recipe.data.holdout, recipe.data.holdout_bytes]
+    sides = [[store.sha256, _digest(pieces)] for store, pieces in text.sides]
+    key = [*sides, tokenizer.fingerprint]
     folder = cache_folder() / "shards" / fingerprint(key)
     with _locked(folder):
         shards = Tokens(
-            _encoded(text.store, text.train, tokenizer, folder / "train", display),
-            _encoded(text.held_out_store, text.held_out, tokenizer, folder / "held-out", display),
+            *(
+                _encoded(store, pieces, tokenizer, folder / name, display)
+                for name, (store, pieces) in zip(("train", "held-out"), text.sides, strict=True)
+            )
         )
     _link(run.shards, folder)
     return shards
@@ -146,9 +155,12 @@ def _staged(
             )
 
 
-def _everything(store: DocumentStore) -> Pieces:
-    import numpy as np
+def _digest(pieces: Pieces) -> str:
+    """A name for which bytes of a store are meant, document by document."""
+    return hashlib.sha256(np.ascontiguousarray(pieces).tobytes()).hexdigest()
 
+
+def _everything(store: DocumentStore) -> Pieces:
     return np.stack([store.offsets[:-1], store.offsets[1:]], axis=1)
 
 

@@ -37,6 +37,7 @@ class Job:
     tokenizer: Tokenizer
     tokens: Tokens
     display: Display
+    by_clock: bool
 
 
 def train(job: Job) -> tuple[Decoder, TrainState]:
@@ -79,14 +80,11 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
             hooks=hooks,
         )
         if checkpoint:
-            trainer.resume(checkpoint)
+            trainer.resume(checkpoint, spent)
             job.display.say(f"continuing after step {trainer.state.step:,} from {checkpoint.name}")
-        return model, trainer.train(_progress(recipe, spent))
+        return model, trainer.train(_progress(job, spent))
 
 
-def _progress(recipe: Recipe, spent: float) -> Progress:
+def _progress(job: Job, spent: float) -> Progress:
     """By the clock for time budgets, the time already spent included; else by steps."""
-    if recipe.train.seconds is not None:
-        return TimeProgress(recipe.train.seconds, spent)
-    assert recipe.train.steps is not None, "the planner has chosen the steps"
-    return StepProgress(recipe.train.steps)
+    return TimeProgress(job.plan.train_seconds, spent) if job.by_clock else StepProgress(job.plan.steps)

@@ -4,13 +4,14 @@ import math
 
 from groundup.errors import UserError
 from groundup.recipe import ModelRecipe
-from groundup.shape import Shape
+from groundup.shape import Shape, family
 
 # (layers, width): depth grows with width, as in the ladders of nanochat and OLMo.
 _LADDER = (
     (2, 64), (3, 96), (4, 128), (4, 160), (5, 192), (6, 256), (6, 320), (7, 384), (8, 448), (8, 512), (10, 640),
     (12, 768), (14, 896), (16, 1024), (20, 1280), (24, 1536), (24, 2048), (28, 2560), (32, 4096),
 )  # fmt: skip
+_HIGHEST_RATE = 1.2e-2
 _VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -26,6 +27,7 @@ def ladder(model: ModelRecipe, vocabulary_size: int, context: int) -> list[Shape
 
 def _complete(model: ModelRecipe, num_layers: int, width: int, vocabulary_size: int, context: int) -> Shape:
     """Fill in heads and feed-forward width for a model of this depth and width."""
+    traits = family(model.family)
     head_width = model.head_width or _head_width(width, model.num_heads)
     num_heads = model.num_heads or max(1, width // head_width)
     if model.num_heads is None and model.head_width is None and num_heads * head_width != width:
@@ -38,9 +40,9 @@ def _complete(model: ModelRecipe, num_layers: int, width: int, vocabulary_size: 
         num_layers=num_layers,
         width=width,
         num_heads=num_heads,
-        num_kv_heads=model.num_kv_heads or (num_heads if model.family == "gpt2" else _kv_heads(num_heads)),
+        num_kv_heads=model.num_kv_heads or (_kv_heads(num_heads) if traits.grouped_query else num_heads),
         head_width=head_width,
-        feedforward_width=model.feedforward_width or _feedforward_width(model.family, width),
+        feedforward_width=model.feedforward_width or _feedforward_width(width, traits.feedforward),
         vocabulary_size=vocabulary_size,
         context=model.context or context,
         tied=model.tied,
@@ -65,9 +67,9 @@ def _kv_heads(num_heads: int) -> int:
     return num_heads // 2 if num_heads % 2 == 0 else num_heads
 
 
-def _feedforward_width(family_name: str, width: int) -> int:
+def _feedforward_width(width: int, kind: str) -> int:
     """4 times the width; 8/3 with a gate, which keeps the parameters the same (Shazeer 2020)."""
-    if family_name == "gpt2":
+    if kind == "gelu":
         return 4 * width
     return math.ceil(width * 8 / 3 / 32) * 32
 
@@ -94,9 +96,10 @@ def batch_tokens_for(tokens: float) -> float:
     return 0.58 * tokens**0.571
 
 
-def learning_rate_for(width: int) -> float:
-    """Peak learning rate of AdamW, in inverse proportion to the width (muP: Yang et al. 2022, arXiv:2203.03466).
+def learning_rate_for(parameters: int, batch_tokens: int) -> float:
+    """Peak learning rate of AdamW for a model of so many non-embedding parameters.
 
-    The constant was measured: best of three rates at widths 64, 128 and 256 (benchmarks/LOG.md).
+    Falls with the size as measured at widths 64, 128 and 256 with 1,024 tokens a step (benchmarks/LOG.md), and
+    grows with the square root of the batch (Malladi et al. 2022, arXiv:2205.10287).
     """
-    return 0.38 / width
+    return float(min(_HIGHEST_RATE, 3.2e-3 * (parameters / 7.4e5) ** -0.58 * (batch_tokens / 1024) ** 0.5))

@@ -79,7 +79,7 @@ class Plan:
         own = {field.name: values[field.name] for field in fields(cls)}
         return cls(**own | {"shape": Shape(**values["shape"])})
 
-    def resolve(self, recipe: Recipe, *, by_clock: bool) -> Recipe:
+    def resolve(self, recipe: Recipe) -> Recipe:
         """The recipe with every field that was left to the planner filled in."""
         resolved = recipe.model_copy(deep=True)
         for name in type(resolved.model).model_fields:
@@ -92,10 +92,6 @@ class Plan:
             self.lr,
             self.precision,
         )
-        if by_clock:
-            train.seconds = train.seconds or self.train_seconds
-        else:
-            train.steps = train.steps or self.steps
         return resolved
 
 
@@ -193,7 +189,7 @@ class _Planner:
             precision=precision,
             batch_size=batch_size,
             micro_batch=micro_batch,
-            lr=train.lr or learning_rate_for(shape.width),
+            lr=train.lr or learning_rate_for(size, step_tokens),
             steps=steps,
             tokens=tokens,
             epochs=tokens / self.corpus.tokens,

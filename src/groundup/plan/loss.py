@@ -25,7 +25,7 @@ class LossLaw:
     origin: str
 
     def bits_per_byte(self, parameters: float, tokens: float, compressibility: float | None = None) -> float:
-        """The expected held-out loss, scaled by how hard the text is (see `data.store.compressibility`)."""
+        """The expected held-out loss, scaled by how hard the text is (see `data.sampling.compressibility`)."""
         loss = (
             self.irreducible
             + self.size_factor / parameters**self.size_exponent

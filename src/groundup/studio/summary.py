@@ -40,7 +40,7 @@ def summary(run: Run) -> dict[str, Any]:
         "name": recipe.name,
         "description": recipe.description,
         "finished": run.finished,
-        "by_clock": recipe.train.seconds is not None,
+        "by_clock": plan.get("budget", {}).get("kind") == "seconds",
         "budget": plan.get("budget", {}).get("text", recipe.budget),
         "plan": plan,
         "measured": measured,

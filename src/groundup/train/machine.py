@@ -59,7 +59,7 @@ def measure_step_seconds(shape: Shape, batch_size: int, settings: TrainRecipe, h
         optimizer.zero_grad(set_to_none=True)
         synchronise(hardware.device)
 
-    return _median_seconds(step, seconds=0.6)
+    return _median_seconds(step, seconds=0.4)
 
 
 def _matrix_flops(dtype: torch.dtype, device: str) -> float:

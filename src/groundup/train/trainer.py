@@ -96,9 +96,10 @@ class Trainer:
         self.state = TrainState()
         self._start = time.monotonic()
 
-    def resume(self, checkpoint: Path) -> None:
-        """Continue from a checkpoint."""
-        self.state = checkpoints.restore(checkpoint, self.model, self.optimizer)
+    def resume(self, checkpoint: Path, spent: float = 0.0) -> None:
+        """Continue from a checkpoint; `spent` seconds of training count even if their steps were lost."""
+        state = checkpoints.restore(checkpoint, self.model, self.optimizer)
+        self.state = replace(state, seconds=max(state.seconds, spent))
 
     def train(self, progress: Progress) -> TrainState:
         """The loop. Raises Interrupted after saving when a signal came, UserError when the loss is not finite."""

@@ -4,6 +4,7 @@ To add one, write a module beside `adamw.py` and add its line to `OPTIMIZERS`.
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from torch import nn
 from torch.optim import Optimizer
@@ -12,16 +13,21 @@ from groundup.errors import UserError, nearest
 from groundup.recipe import TrainRecipe
 from groundup.train.optimizers.adamw import adamw
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, TrainRecipe], Optimizer]] = {"adamw": adamw}
+OptimizerMaker: TypeAlias = Callable[[nn.Module, TrainRecipe], Optimizer]
+
+OPTIMIZERS: dict[str, OptimizerMaker] = {"adamw": adamw}
+
+
+def find_optimizer(name: str) -> OptimizerMaker:
+    """The function that makes the optimizer called `name`; UserError with the nearest known name otherwise."""
+    if name not in OPTIMIZERS:
+        raise UserError(f"train.optimizer='{name}' is unknown{nearest(name, OPTIMIZERS)}")
+    return OPTIMIZERS[name]
 
 
 def build_optimizer(model: nn.Module, settings: TrainRecipe) -> Optimizer:
     """The optimizer that the recipe names. Every parameter group has an `lr_scale` which multiplies `train.lr`."""
-    if settings.optimizer not in OPTIMIZERS:
-        raise UserError(
-            f"train.optimizer={settings.optimizer!r} is unknown{nearest(settings.optimizer, OPTIMIZERS)}"
-        )
-    optimizer = OPTIMIZERS[settings.optimizer](model, settings)
+    optimizer = find_optimizer(settings.optimizer)(model, settings)
     for group in optimizer.param_groups:
         group.setdefault("lr_scale", 1.0)
     return optimizer
