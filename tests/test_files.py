@@ -136,16 +136,7 @@ def test_an_error_while_filling_leaves_the_old_folder(folder: Path, error: type[
     [
         *((os, "fsync", number) for number in range(5)),
         (Path, "replace", 0),
-        pytest.param(
-            Path,
-            "replace",
-            1,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="bug: between the two renames there is no folder at all, and after an error the old one "
-                "stays under its other name; put it back",
-            ),
-        ),
+        (Path, "replace", 1),
     ],
 )
 def test_a_fault_leaves_the_old_folder_or_the_new(
@@ -158,10 +149,6 @@ def test_a_fault_leaves_the_old_folder_or_the_new(
     assert _names(folder.parent) == ["folder"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: OSError, Directory not empty; in containers process ids repeat, so remove such a folder first",
-)
 def test_what_a_killed_process_with_the_same_id_left_is_no_obstacle(folder: Path) -> None:
     for suffix in ("tmp", "old"):
         left = folder.with_name(f".folder.{os.getpid()}.{suffix}")
@@ -203,11 +190,6 @@ def test_other_values_have_other_fingerprints(left: Any, right: Any) -> None:
     assert (fingerprint(left) == fingerprint(right)) == same
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: UnicodeEncodeError; a file name that is not UTF-8 has such characters, and names of sources are "
-    "fingerprinted; let json escape them (ensure_ascii=True) or encode with surrogateescape",
-)
 def test_file_names_that_are_not_utf8_have_fingerprints(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.txt")
     (tmp_path / name).write_text("text")

@@ -83,17 +83,11 @@ def test_mistakes_are_told_with_file_and_value(tmp_path: Path, text: str, named:
     assert named in message
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: UnicodeDecodeError; _read should give the UserError of TOML that does not parse"
-)
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"description = 'caf\xe9'")
     assert "mine.toml" in _error(str(tmp_path / "mine.toml"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: TypeError in _override, before the file's own mistake is seen; parse first"
-)
 def test_a_section_that_is_none_is_refused_with_overrides_too(tmp_path: Path) -> None:
     assert "train=3" in _error(_write(tmp_path, "train = 3"), {"train.lr": 1e-3})
 

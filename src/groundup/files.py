@@ -31,8 +31,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON, atomically; file names that are not UTF-8 are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager
@@ -43,7 +44,10 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    discarded = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    # In containers process ids repeat: a killed process may have left these.
+    for left in (temporary, discarded):
+        shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
@@ -51,15 +55,14 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
             _sync(path)
         _sync(temporary)
         if folder.exists():
-            discarded = folder.with_name(f".{folder.name}.{os.getpid()}.old")
             folder.replace(discarded)
-            temporary.replace(folder)
-            shutil.rmtree(discarded)
-        else:
-            temporary.replace(folder)
+        temporary.replace(folder)
         _sync(folder.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if discarded.exists() and not folder.exists():
+            discarded.rename(folder)
+        for left in (temporary, discarded):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:
@@ -70,7 +73,7 @@ def sha256(path: Path) -> str:
 
 def fingerprint(value: Any) -> str:
     """A short, stable name (16 hexadecimal digits) for anything that JSON can write."""
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

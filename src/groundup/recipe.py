@@ -125,10 +125,10 @@ def load(name_or_file: str, overrides: Mapping[str, Any] | None = None) -> Recip
     Raises UserError for a recipe that is not there, TOML that does not parse, an unknown field or a value
     out of range.
     """
-    origin, text = _read(name_or_file)
+    origin, content = _read(name_or_file)
     try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tree = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{origin} is not valid TOML: {error}; correct it or start from `groundup recipes`"
         ) from None
@@ -162,16 +162,16 @@ def known_fields() -> list[str]:
     return names
 
 
-def _read(name_or_file: str) -> tuple[str, str]:
+def _read(name_or_file: str) -> tuple[str, bytes]:
     path = Path(name_or_file)
     if path.suffix == ".toml" or path.is_file():
         if not path.is_file():
             raise UserError(f"no recipe file '{name_or_file}'; `groundup recipes` lists the ready ones")
-        return str(path), path.read_text("utf-8")
+        return str(path), path.read_bytes()
     ready = resources.files("groundup") / "recipes" / f"{name_or_file}.toml"
     if not ready.is_file():
         raise UserError(f"no recipe '{name_or_file}'{nearest(name_or_file, ready_recipes())}")
-    return f"recipe '{name_or_file}'", ready.read_text("utf-8")
+    return f"recipe '{name_or_file}'", ready.read_bytes()
 
 
 def parse_overrides(written: list[str]) -> dict[str, Any]:
@@ -191,6 +191,8 @@ def _override(tree: dict[str, Any], field: str, value: Any) -> None:
     *sections, last = field.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"{section}={tree!r} in the recipe is not a section; write [{section}] and its fields")
     tree[last] = value
 
 

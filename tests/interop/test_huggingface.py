@@ -172,25 +172,18 @@ def test_what_we_cannot_compute_is_refused_by_name(config: dict[str, Any], named
         from_config(config)
 
 
-_SILENT = pytest.mark.xfail(
-    strict=True, reason="bug: from_config ignores this setting, so the model loads and computes something else"
-)
-
-
 @pytest.mark.parametrize(
     "config",
     [
         pytest.param(
             # How Llama 2 models with longer contexts wrote it before transformers 4.43.
             _config("llama", rope_parameters=None, rope_scaling={"type": "linear", "factor": 8.0}),
-            marks=_SILENT,
             id="linear-rope",
         ),
-        pytest.param(_config("gpt2", scale_attn_weights=False), marks=_SILENT, id="unscaled"),
-        pytest.param(_config("gpt2", scale_attn_by_inverse_layer_idx=True), marks=_SILENT, id="scaled-by-layer"),
+        pytest.param(_config("gpt2", scale_attn_weights=False), id="unscaled"),
+        pytest.param(_config("gpt2", scale_attn_by_inverse_layer_idx=True), id="scaled-by-layer"),
         pytest.param(
             _config("qwen3", use_sliding_window=True, sliding_window=4, max_window_layers=0),
-            marks=_SILENT,
             id="sliding-window",
         ),
     ],

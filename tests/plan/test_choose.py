@@ -123,11 +123,6 @@ def test_more_memory_never_promises_less(hardware: Hardware, corpus: Corpus) -> 
     assert all(less.bits_per_byte >= more.bits_per_byte for less, more in pairwise(losses))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: _compute_optimal picks one shape without looking at memory; if that does not fit, smaller "
-    "ones that do are not tried",
-)
 @pytest.mark.parametrize(
     ("budget", "gigabytes"), [(Budget("tokens", 1e9), 2), (Budget("steps", 20_000), 2)], ids=str
 )
@@ -138,9 +133,6 @@ def test_too_large_an_optimum_gives_way_to_what_fits(
     assert choose(Recipe(), budget, machine, corpus, 2048).peak_bytes <= 0.6 * machine.memory_bytes
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: train.micro_batch of the recipe is taken without comparing it to the memory"
-)
 def test_a_fixed_micro_batch_that_does_not_fit_is_refused(hardware: Hardware, corpus: Corpus) -> None:
     recipe = _recipe(
         model={"num_layers": 8, "width": 512, "context": 2048}, train={"batch_size": 512, "micro_batch": 512}
@@ -167,15 +159,6 @@ def test_more_budget_never_promises_less_with_the_same_context(
     first, last = {"seconds": (20, 1e6), "flops": (1e13, 1e18), "tokens": (1e6, 1e9), "steps": (20, 5e3)}[kind]
     amounts = np.geomspace(first, last, 150).round()
     assert _never_rises(_losses(recipe, kind, amounts, hardware, corpus))
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: where context_for() steps up, the same seconds buy fewer tokens and the law sees no gain: the "
-    "expected loss rises by 0.2 to 0.5 %",
-)
-def test_more_seconds_never_promise_less(hardware: Hardware, corpus: Corpus) -> None:
-    assert _never_rises(_losses(Recipe(), "seconds", np.geomspace(20, 1e6, 300), hardware, corpus))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,7 @@ def _board_watts(hardware: Hardware, name: str) -> float:
         ("NVIDIA L4", 72),
         ("NVIDIA GeForce RTX 4090", 450),
         ("AMD Instinct MI300X", 750),
-        pytest.param(
-            "NVIDIA L40S",
-            350,
-            marks=pytest.mark.xfail(strict=True, reason="bug: the table's 'L4' is found in 'L40S' and gives 72 W"),
-        ),
+        ("NVIDIA L40S", 350),
     ],
 )
 def test_boards_take_what_their_makers_say(hardware: Hardware, name: str, watts: float) -> None:

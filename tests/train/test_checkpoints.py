@@ -83,11 +83,6 @@ def test_only_the_newest_are_kept(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["step-12"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: save() counts newer damaged checkpoints among the `keep` newest and deletes the one that it has "
-    "just written; delete only such as are older than it",
-)
 @pytest.mark.parametrize("keep", [1, 2])
 def test_what_is_just_written_stays_below_damaged_ones(folder: Path, keep: int) -> None:
     """After going on from step 2, since 4 and 10 are damaged."""
@@ -165,11 +160,6 @@ def test_another_models_checkpoint_is_refused(written: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: _load_optimizer takes what is there, although restore() says that every tensor must be there: "
-    "missing moments start at zero or fail in the next step",
-)
 def test_missing_moments_are_refused(folder: Path) -> None:
     file = folder / "step-4" / "optimizer.safetensors"
     moments = {name: tensor for name, tensor in load_file(file).items() if "embedding" not in name}

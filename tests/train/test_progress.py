@@ -46,9 +46,6 @@ def test_steps_are_counted(steps: int) -> None:
     assert progress.fraction(steps) == progress.fraction(steps + 5) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: it is the share at the beginning of the step; write (step + 0.5) / steps"
-)
 def test_a_fraction_is_taken_in_the_middle_of_a_step() -> None:
     """As `Progress.fraction` says."""
     assert [StepProgress(4).fraction(step) for step in range(4)] == [0.125, 0.375, 0.625, 0.875]
@@ -80,11 +77,6 @@ def test_steps_that_slow_down_still_end_in_time(clock: _Clock) -> None:
     assert 9.4 < clock.now - began < 10.1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: the smooth estimate starts from 0 and reaches a fifth of the truth after one step; start it "
-    "from the first step's time",
-)
 @pytest.mark.parametrize("step_seconds", [3.4, 4.0])
 def test_few_long_steps_end_in_time(clock: _Clock, step_seconds: float) -> None:
     began = clock.now

@@ -77,11 +77,6 @@ def test_the_held_out_text_is_measured_as_often_as_asked(make_trainer: MakeTrain
     assert gaps.max() - gaps.min() <= 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: StepProgress.fraction(0) is 0, the beginning of the step and not its middle as Progress says, "
-    "so that the first step has learning rate 0 and is wasted",
-)
 def test_the_first_step_learns(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     before = weights_of(trainer)

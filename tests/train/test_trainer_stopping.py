@@ -77,11 +77,6 @@ def test_a_crashed_run_goes_on_from_its_last_checkpoint(make_trainer: MakeTraine
     _assert_same_end(tmp_path / "whole", parts)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: train() counts the validations behind the coming step, so that one which is due right after it "
-    "is left out (here when stopped at step 3, 6 or 9); count those behind the last step",
-)
 def test_a_stopped_run_is_validated_at_the_same_steps(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     whole = make_trainer(tmp_path / "whole", validations=4)
     whole.train(StepProgress(STEPS))
@@ -110,11 +105,6 @@ def test_a_signal_saves_and_stops(make_trainer: MakeTrainer, tmp_path: Path, num
     assert steps_of(tmp_path)[-1]["step"] == 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: the last validation comes before the last checkpoint and outside of Interrupt, so that Ctrl-C "
-    "during it loses all steps since the checkpoint before; save first, or validate inside",
-)
 def test_ctrl_c_while_the_end_is_measured_loses_nothing(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     measure = trainer.hooks.validate

@@ -103,6 +103,8 @@ def from_config(config: dict[str, Any]) -> Shape:
     if family == "gpt2":
         width, heads = config["n_embd"], config["n_head"]
         _require(config, "activation_function", ("gelu_new",), "gelu_new")
+        _require(config, "scale_attn_weights", (True,), True)
+        _require(config, "scale_attn_by_inverse_layer_idx", (False,), False)
         return Shape(
             family=family,
             num_layers=config["n_layer"],
@@ -119,7 +121,8 @@ def from_config(config: dict[str, Any]) -> Shape:
     _require(config, "hidden_act", ("silu",), "silu")
     _require(config, "attention_bias", (False,), False)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    _require(rope, "rope_type", ("default",), "default")
+    _require(rope, "rope_type" if "rope_type" in rope else "type", ("default",), "default")
+    _require(config, "use_sliding_window", (False,), False)
     width, heads = config["hidden_size"], config["num_attention_heads"]
     return Shape(
         family=family,

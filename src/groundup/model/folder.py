@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -49,9 +50,10 @@ def load(folder: Path | str) -> LoadedModel:
     folder = _model_folder(Path(folder))
     try:
         shape = from_config(json.loads((folder / "config.json").read_text("utf-8")))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{folder / 'config.json'} is damaged or incomplete ({error}); export the model again"
+            f"{folder / 'config.json'} is damaged or incomplete ({reason}); export the model again"
         ) from None
     model = assemble(shape)
     model.to_empty(device="cpu")
@@ -85,7 +87,10 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"cannot read {index}: {error}; export the model again") from None
     tensors: dict[str, Tensor] = {}
     for name in names:
         try:

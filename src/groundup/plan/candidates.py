@@ -16,12 +16,22 @@ _VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
 def ladder(model: ModelRecipe, vocabulary_size: int, context: int) -> list[Shape]:
-    """Shapes from small to large, with what the recipe fixes kept fixed."""
+    """Shapes from small to large, with what the recipe fixes kept fixed.
+
+    Rungs that do not go with what is fixed are left out; UserError says why if none is left.
+    """
     shapes: list[Shape] = []
+    misfits: list[UserError] = []
     for layers, width in _LADDER:
-        shape = _complete(model, model.num_layers or layers, model.width or width, vocabulary_size, context)
+        try:
+            shape = _complete(model, model.num_layers or layers, model.width or width, vocabulary_size, context)
+        except UserError as misfit:
+            misfits.append(misfit)
+            continue
         if shape not in shapes:
             shapes.append(shape)
+    if not shapes:
+        raise misfits[0]
     return shapes
 
 

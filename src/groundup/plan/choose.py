@@ -135,13 +135,19 @@ def choose(
     """The plan with the lowest expected loss that fits the budget and the memory.
 
     The speed formula makes a short list; `measured_step_seconds(shape, batch_size, micro_batch)`, if given,
-    decides among it by measurement. UserError if nothing fits.
+    decides among it by measurement. UserError if nothing fits. The law knows nothing of the context: where
+    `context_for` makes it longer, which costs speed, slightly more budget can promise slightly less.
     """
     context = context_for(roughly_affordable_tokens(budget, hardware))
-    shapes = ladder(recipe.model, vocabulary_size, context)
+    planner = _Planner(recipe, budget, hardware, corpus, law)
+    shapes = [shape for shape in ladder(recipe.model, vocabulary_size, context) if planner.micro_batch(shape)]
+    if not shapes:
+        raise UserError(
+            f"no model that the recipe allows can be trained in {_MEMORY_SHARE:.0%} of the "
+            f"{hardware.memory_bytes:,} bytes of memory; choose a smaller model, context or train.micro_batch"
+        )
     if budget.kind in {"tokens", "steps"}:
         shapes = [_compute_optimal(shapes, _given_tokens(budget), law)]
-    planner = _Planner(recipe, budget, hardware, corpus, law)
     plans = sorted(filter(None, map(planner.plan, shapes)), key=lambda plan: plan.bits_per_byte)[:_SHORTLIST]
     if measured_step_seconds:
         seconds = [measured_step_seconds(plan.shape, plan.batch_size, plan.micro_batch) for plan in plans]
@@ -150,7 +156,7 @@ def choose(
     if not plans:
         raise UserError(
             f"{budget.amount:.3g} {budget.kind} are too little for {_FEWEST_STEPS} steps of any model that the "
-            "recipe allows in the memory of this machine; give a larger --budget or a smaller model"
+            "recipe allows on this machine; give a larger --budget or a smaller model"
         )
     return plans[0]
 
@@ -168,8 +174,7 @@ class _Planner:
     def plan(self, shape: Shape, seconds_a_step: float | None = None) -> Plan | None:
         """The plan, by the speed formula or a measured step; None where it does not fit."""
         train, precision = self.recipe.train, self._precision()
-        batch_size = train.batch_size or _batch_size(shape, self.budget, self.hardware, precision)
-        micro_batch = train.micro_batch or _micro_batch(shape, batch_size, precision, self.hardware.memory_bytes)
+        batch_size, micro_batch = self._batch_size(shape), self.micro_batch(shape)
         if micro_batch is None:
             return None
         seconds_a_step = seconds_a_step or step_seconds(shape, batch_size, self.hardware, precision)
@@ -203,6 +208,20 @@ class _Planner:
             law=self.law.origin,
         )
 
+    def micro_batch(self, shape: Shape) -> int | None:
+        """The largest part of the batch that fits the memory, or the recipe's; None if that does not fit."""
+        room = _MEMORY_SHARE * self.hardware.memory_bytes
+        fixed = self.recipe.train.micro_batch
+        size = fixed or self._batch_size(shape)
+        while train_bytes(shape, size, self._precision()) > room:
+            if fixed or size == 1:
+                return None
+            size //= 2
+        return size
+
+    def _batch_size(self, shape: Shape) -> int:
+        return self.recipe.train.batch_size or _batch_size(shape, self.budget, self.hardware, self._precision())
+
     def _precision(self) -> Literal["fp32", "bf16"]:
         wanted = self.recipe.train.precision
         return self.hardware.precision if wanted == "auto" else wanted
@@ -230,16 +249,6 @@ def _batch_size(shape: Shape, budget: Budget, hardware: Hardware, precision: str
         tokens = _affordable_steps(budget, shape, round(step_tokens), seconds) * step_tokens
     # A power of two keeps neighbouring plans comparable and divides evenly into micro-batches.
     return int(2 ** max(0, round(math.log2(batch_size))))
-
-
-def _micro_batch(shape: Shape, batch_size: int, precision: str, memory_bytes: int) -> int | None:
-    """The largest part of the batch that fits the memory; None if not even one sequence does."""
-    micro_batch = batch_size
-    while train_bytes(shape, micro_batch, precision) > _MEMORY_SHARE * memory_bytes:
-        if micro_batch == 1:
-            return None
-        micro_batch //= 2
-    return micro_batch
 
 
 def _given_tokens(budget: Budget) -> float:

@@ -1,5 +1,7 @@
 """How much electricity a run takes: an estimate from the power that the busy parts are built for."""
 
+import re
+
 from groundup.plan.hardware import Hardware
 
 # Watts at full load, by what the device's name contains (makers' figures for the whole board).
@@ -23,6 +25,7 @@ def energy_wh(hardware: Hardware, seconds: float) -> float:
     """Watt-hours of `seconds` at full load; right within a factor of about two."""
     watts = _MEMORY_AND_BOARD_WATTS + _CORE_WATTS * hardware.threads
     if hardware.device.startswith("cuda"):
-        known = (watts for part, watts in _BOARD_WATTS.items() if part in hardware.name)
+        words = re.split(r"[^A-Za-z0-9]+", hardware.name)
+        known = (board for part, board in _BOARD_WATTS.items() if part in words)
         watts += next(known, _UNKNOWN_BOARD_WATTS)
     return watts * seconds / 3600.0

@@ -1,7 +1,6 @@
 """How much a token costs in floating-point operations (a multiplication and an addition count as two)."""
 
-from groundup.plan.parameters import ledger
-from groundup.shape import Shape
+from groundup.shape import Shape, family
 
 
 def forward_flops_per_token(shape: Shape, length: int | None = None) -> float:
@@ -11,12 +10,13 @@ def forward_flops_per_token(shape: Shape, length: int | None = None) -> float:
     its weighted sum take 2 * heads width each per token looked at, half of `length` on average
     (Kaplan et al. 2020, arXiv:2001.08361, with the causal half taken).
     """
-    counts = ledger(shape)
-    in_products = sum(counts[name] for name in ("query", "key", "value", "output", "gate", "up", "down"))
-    unembedding = shape.vocabulary_size * shape.width
+    heads_width, kv_width = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
+    attention_weights = shape.width * (2 * heads_width + 2 * kv_width)
+    num_matrices = 3 if family(shape.family).feedforward == "swiglu" else 2
+    feedforward_weights = num_matrices * shape.width * shape.feedforward_width
+    weights = shape.num_layers * (attention_weights + feedforward_weights) + shape.vocabulary_size * shape.width
     attended = (length or shape.context) / 2
-    attention = shape.num_layers * 4 * shape.num_heads * shape.head_width * attended
-    return 2.0 * (in_products + unembedding) + attention
+    return 2.0 * weights + shape.num_layers * 4 * heads_width * attended
 
 
 def train_flops_per_token(shape: Shape, length: int | None = None) -> float:

@@ -26,6 +26,10 @@ def activation_bytes(shape: Shape, precision: str) -> int:
     heads_width = shape.num_heads * shape.head_width
     kv_width = shape.num_kv_heads * shape.head_width
     streams = 4 * 4 * shape.width + 2 * size * shape.width
+    if traits.norm == "rms" and precision == "bf16":
+        # The norms compute in float32 and keep what they were given and what they made in it.
+        streams += 4 * shape.width
+        streams += 2 * 4 * (heads_width + kv_width) if traits.qk_norm else 0
     attention = size * (3 * heads_width + 3 * kv_width) + 2 * size * shape.num_heads * shape.context
     feedforward = size * shape.feedforward_width * (4 if traits.feedforward == "swiglu" else 2)
     logits = (size + 3 * 4) * shape.vocabulary_size

@@ -20,9 +20,9 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             raise UserError(
-                f"--temperature {self.temperature} is below 0; 0 is the least random, 1 the model's own"
+                f"--temperature {self.temperature} is not 0 or more; 0 is the least random, 1 the model's own"
             )
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k} is below 0; 0 keeps all tokens")
@@ -34,7 +34,9 @@ def choose_token(logits_V: Tensor, sampling: Sampling, generator: torch.Generato
     """The id of the next token."""
     if sampling.temperature == 0:
         return int(logits_V.argmax())
-    probabilities_V = torch.softmax(truncate(logits_V.float() / sampling.temperature, sampling), dim=-1)
+    # The largest logit becomes 0, so that no temperature can overflow it.
+    scaled_V = (logits_V.float() - logits_V.max()) / sampling.temperature
+    probabilities_V = torch.softmax(truncate(scaled_V, sampling), dim=-1)
     return int(torch.multinomial(probabilities_V, 1, generator=generator))
 
 

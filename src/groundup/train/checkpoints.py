@@ -46,7 +46,9 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, state: TrainState
         raise UserError(
             f"could not save {target}: {error}; intact checkpoints: {kept}; make room, then continue with --resume"
         ) from None
-    for old in list_checkpoints(folder)[keep:]:
+    # Newer ones are damaged, or training would not have gone on from before them: they do not count.
+    not_newer = [checkpoint for checkpoint in list_checkpoints(folder) if _step(checkpoint) <= state.step]
+    for old in not_newer[keep:]:
         shutil.rmtree(old)
     return target
 
@@ -54,7 +56,11 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, state: TrainState
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run's folder, newest first."""
     found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -115,6 +121,8 @@ def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tens
 
 def _load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
+    if tensors and (missing := parameters.keys() - {name.rpartition("/")[0] for name in tensors}):
+        raise RuntimeError(f"the optimizer's state of {min(missing)} is missing")
     for full_name, value in tensors.items():
         name, _, key = full_name.rpartition("/")
         parameter = parameters[name]

@@ -24,8 +24,8 @@ class StepProgress:
     steps: int
 
     def fraction(self, step: int) -> float:
-        """The share of the steps taken."""
-        return min(1.0, step / self.steps)
+        """The share of the steps that is over half-way through the coming one."""
+        return min(1.0, (step + 0.5) / self.steps)
 
     def finished(self, step: int) -> bool:
         """Whether all steps are taken."""
@@ -56,6 +56,7 @@ class TimeProgress:
         now = time.monotonic()
         if step:
             # A smooth estimate: one slow step (a checkpoint) must not end the run early.
-            self._step_seconds += 0.2 * (now - self._last_call - self._step_seconds)
+            last = now - self._last_call
+            self._step_seconds += 0.2 * (last - self._step_seconds) if self._step_seconds else last
         self._last_call = now
         return self.elapsed() + self._step_seconds > self.seconds

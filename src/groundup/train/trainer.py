@@ -105,7 +105,7 @@ class Trainer:
         """The loop. Raises Interrupted after saving when a signal came, UserError when the loss is not finite."""
         self._start = time.monotonic() - self.state.seconds
         saving = _SaveSchedule(self.settings)
-        validations = _count(progress.fraction(self.state.step), self.settings.validations)
+        validations = self._validations_behind(progress) if self.state.step else 0
         with Interrupt() as interrupt:
             while not progress.finished(self.state.step):
                 fraction = progress.fraction(self.state.step)
@@ -118,9 +118,15 @@ class Trainer:
                     raise Interrupted(self.state, interrupt.signal)
                 if saving.is_due(self.state.step):
                     saving.note(self.save())
-        self.validate()
-        self.save()
+            self.save()
+            self.validate()
+            if interrupt.signal is not None:
+                raise Interrupted(self.state, interrupt.signal)
         return self.state
+
+    def _validations_behind(self, progress: Progress) -> int:
+        """How many validations were due up to the last step taken."""
+        return _count(progress.fraction(self.state.step - 1), self.settings.validations)
 
     def validate(self) -> Validation:
         """Measure the held-out text and write a validation row."""
