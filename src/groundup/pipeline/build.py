@@ -20,6 +20,7 @@ from groundup.run import Run
 from groundup.shape import Shape, family
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.pretokenize import resolve_pattern
+from groundup.train.allocator import keep_freed_memory
 from groundup.train.machine import measure, measure_step_seconds
 from groundup.train.optimizers import find_optimizer
 
@@ -64,6 +65,7 @@ def _carry_on(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: D
     with run.locked():
         display.log = run.log
         display.say(f"run {run.folder}", style="bold")
+        keep_freed_memory()
         if not run.plan_file.is_file():
             _prepare_and_plan(run, recipe, budget, clock, display)
         outcome = _train_and_finish(run, clock, display)

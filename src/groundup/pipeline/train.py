@@ -18,7 +18,6 @@ from groundup.seeds import derive
 from groundup.shape import family
 from groundup.tokenizer import Tokenizer
 from groundup.train import checkpoints
-from groundup.train.allocator import keep_freed_memory
 from groundup.train.checkpoints import TrainState
 from groundup.train.device import set_threads
 from groundup.train.metrics import MetricsWriter
@@ -46,7 +45,6 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
     Raises train.trainer.Interrupted after a signal, when the state is saved.
     """
     recipe, run = job.recipe, job.run
-    keep_freed_memory()
     set_threads(job.hardware.threads)
     model = build_model(job.plan.shape, derive(recipe.seed, "weights"), job.hardware.device)
     checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
