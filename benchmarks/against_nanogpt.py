@@ -74,10 +74,10 @@ def nanogpt(checkout: Path, train: str, held_out: str, seconds: float, work: Pat
         subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
         return time.time() - began
 
-    # Two short runs tell start and step apart.
-    short, long = run(100), run(400)
-    step = (long - short) / 300
-    steps = int((seconds - prepared - (short - 100 * step)) / step)
+    # Two short runs (longer than the warm-up of 100 steps) tell start and step apart.
+    short, long = run(200), run(600)
+    step = (long - short) / 400
+    steps = int((seconds - prepared - (short - 200 * step)) / step)
     spent = prepared + run(steps)
     scored = subprocess.run(
         [sys.executable, "-c", _EVALUATE, str(checkout), str(work / "ckpt.pt"), str(data / "val.bin")],

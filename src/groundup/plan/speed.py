@@ -5,7 +5,7 @@ from groundup.plan.hardware import Hardware
 from groundup.plan.parameters import total
 from groundup.shape import Shape
 
-# Fitted by benchmarks/speed_model.py to measured steps of the shapes in the ladder: median error 8 %, largest 27 %.
+# Fitted by benchmarks/speed_model.py to measured steps of the ladder: median error 8 %, largest 27 %.
 # Products of narrow matrices do not reach the throughput of wide ones, and what is not a product (norms, softmax,
 # copies) weighs more beside them: half of the throughput remains at this width.
 _HALF_SPEED_WIDTH = 230
