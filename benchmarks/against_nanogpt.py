@@ -83,7 +83,7 @@ def nanogpt(checkout: Path, train: str, held_out: str, seconds: float, work: Pat
         [sys.executable, "-c", _EVALUATE, str(checkout), str(work / "ckpt.pt"), str(data / "val.bin")],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    bits, count = map(float, scored.stdout.split())
+    bits, count = map(float, scored.stdout.splitlines()[-1].split())  # its model speaks before
     scored_bytes = len(held_out[: int(count) + 1].encode()) - len(held_out[0].encode())
     return {"bits_per_byte": bits / scored_bytes, "seconds": spent, "steps": steps, "tokens": steps * 12 * 64}
 

@@ -178,7 +178,7 @@ def _train_and_finish(run: Run, clock: Clock, display: Display) -> dict[str, Any
     model, state = train(job)
     clock.lap("train")
     # What earlier sessions spent is in the plan and in the training's own count of seconds.
-    clock.stages = written["stages"] | {"train": state.seconds}
+    clock.stages = written["stages"] | {"train": max(clock.stages["train"], state.seconds)}
     return finish(job, model, state, clock)
 
 
