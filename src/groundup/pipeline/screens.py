@@ -10,6 +10,10 @@ from groundup.plan.choose import Plan
 from groundup.plan.hardware import Hardware
 from groundup.run import Run
 
+# Repetition costs little up to about 4 times, and is worth almost nothing from 16 times on (Muennighoff et al.
+# 2023, arXiv:2305.16264).
+_MANY_EPOCHS = 8
+
 
 def say_machine(hardware: Hardware, display: Display) -> None:
     """What was measured."""
@@ -59,6 +63,11 @@ def say_plan(plan: Plan, budget: Budget, display: Display) -> None:
             ),
         ],
     )
+    if plan.epochs > _MANY_EPOCHS:
+        display.warn(
+            f"the text will be read {plan.epochs:.0f} times; beyond about {_MANY_EPOCHS} times a model learns it "
+            "by heart rather than more from it: add text, or give a smaller --budget"
+        )
 
 
 def say_outcome(outcome: dict[str, Any], run: Run, display: Display) -> None:
