@@ -124,9 +124,10 @@ def test_a_script_without_a_main_guard_works_and_ctrl_c_leaves_nothing(
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(f"""
-        import os, signal, subprocess
+        import os, signal
         from pathlib import Path
         import numpy as np
+        import psutil
         from groundup.data import DocumentStore, encode
         from groundup.tokenizer import Tokenizer
 
@@ -134,8 +135,8 @@ def test_a_script_without_a_main_guard_works_and_ctrl_c_leaves_nothing(
         pieces = np.array([[0, store.total_bytes]])
 
         def interrupt(done):
-            listed = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True)
-            workers = [line.split()[0] for line in listed.stdout.decode().splitlines() if "encode_worker" in line]
+            children = psutil.Process().children()
+            workers = [child.pid for child in children if "groundup.data.encode_worker" in child.cmdline()]
             print(*workers, flush=True)
             os.kill(os.getpid(), signal.SIGINT)
 

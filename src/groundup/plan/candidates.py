@@ -86,7 +86,7 @@ def _feedforward_width(width: int, kind: str) -> int:
 
 def context_for(tokens: float) -> int:
     """Longer contexts cost more and pay only once the model has learnt what is near."""
-    for limit, context in ((3e6, 128), (5e7, 256), (1e9, 512), (1e10, 1024)):
+    for limit, context in ((8e6, 128), (5e7, 256), (1e9, 512), (1e10, 1024)):
         if tokens < limit:
             return context
     return 2048
