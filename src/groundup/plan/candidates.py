@@ -95,9 +95,9 @@ def context_for(tokens: float) -> int:
 def vocabulary_for(tokens: float, corpus_bytes: float) -> int:
     """A larger vocabulary packs more text into a token, but each entry needs to be seen often enough to be learnt.
 
-    About 500 training tokens an entry, and no more entries than the corpus can fill (one per 500 bytes).
+    About 1,000 training tokens an entry, and no more entries than the corpus can fill (one per 500 bytes).
     """
-    affordable = min(tokens / 500, corpus_bytes / 500)
+    affordable = min(tokens / 1000, corpus_bytes / 500)
     return max(size for size in _VOCABULARIES if size <= max(affordable, _VOCABULARIES[0]))
 
 

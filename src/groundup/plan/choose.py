@@ -247,8 +247,8 @@ def _batch_size(shape: Shape, budget: Budget, hardware: Hardware, precision: str
         step_tokens = batch_size * shape.context
         seconds = step_seconds(shape, round(batch_size), hardware, precision)
         tokens = _affordable_steps(budget, shape, round(step_tokens), seconds) * step_tokens
-    # A power of two keeps neighbouring plans comparable and divides evenly into micro-batches.
-    return int(2 ** max(0, round(math.log2(batch_size))))
+    # A power of two divides evenly into micro-batches; down, since too few steps cost more than too small a batch.
+    return int(2 ** math.floor(math.log2(batch_size)))
 
 
 def _given_tokens(budget: Budget) -> float:
