@@ -131,6 +131,7 @@ def test_a_script_without_a_main_guard_works_and_ctrl_c_leaves_nothing(
         from groundup.data import DocumentStore, encode
         from groundup.tokenizer import Tokenizer
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal
         store = DocumentStore.open(Path({str(store.folder)!r}))
         pieces = np.array([[0, store.total_bytes]])
 

@@ -31,10 +31,13 @@ def test_the_first_signal_is_noted_and_the_second_acts(number: signal.Signals) -
 
 
 def test_a_second_ctrl_c_stops_at_once() -> None:
+    # A process that a shell started in the background ignores SIGINT; a person's terminal does not.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     with Interrupt() as interrupt, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.signal == signal.SIGINT
         os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, previous)
 
 
 def test_handlers_come_back_after_an_error() -> None:
