@@ -14,8 +14,8 @@ from groundup.model.decoder import Decoder
 from groundup.tokenizer import Tokenizer
 from groundup.train.device import Precision, autocast
 
-# Windows read at once: enough to fill the processor, and logits of a few tens of MB.
-_TOKENS_AT_ONCE = 4096
+# Windows read at once: enough to fill the processor; the logits of many more would set the memory peak of a run.
+_TOKENS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)

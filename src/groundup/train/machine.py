@@ -17,7 +17,7 @@ from groundup.train.device import Precision, autocast, choose_device, set_thread
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 
 _MATRIX = 1024
-_COPY_BYTES = 128 << 20
+_COPY_BYTES = 64 << 20
 
 
 def measure(settings: TrainRecipe) -> Hardware:
