@@ -48,6 +48,7 @@ def _machine() -> Iterator[Finding]:
     from groundup.train.machine import measure
 
     yield Finding(True, f"Python {platform.python_version()} and PyTorch {torch.__version__} are installed.")
+    load_average = psutil.getloadavg()[0]  # before measuring, which is a load itself
     hardware = measure(TrainRecipe())
     yield Finding(
         True,
@@ -56,8 +57,7 @@ def _machine() -> Iterator[Finding]:
         f"so training uses {hardware.precision}.",
     )
     cores = psutil.cpu_count() or 1
-    load_average = psutil.getloadavg()[0]
-    busy = load_average > 0.5 * cores
+    busy = load_average > 0.75 * cores
     advice = "; other programs will slow training, stop them first" if busy else ""
     yield Finding(not busy, f"The load is {load_average:.1f} on {cores} processors{advice}.")
     memory = hardware.memory_bytes
