@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # On CPUs the backward pass of the fused kernel in bfloat16 is slow for short sequences: on 2 Zen 5 cores,
-# forward and backward of (batch 8, 3 heads, T 128, head 64) take 4.4 ms fused and 1.2 ms explicit, at
-# T 512 63 and 49 ms, at T 1024 76 and 121 ms (benchmarks/attention.py).
+# forward and backward of (batch 8, 3 heads, T 128, head 64) take 4.4 ms fused and 1.3 ms explicit, at
+# T 512 62 and 44 ms, at T 1024 80 and 114 ms (benchmarks/attention.py).
 _EXPLICIT_UP_TO = 512
 
 
