@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from groundup import __version__
-from groundup.cli import build, doctor, evaluate, generate, recipes, report
+from groundup.cli import build, doctor, evaluate, generate, recipes, report, tokenizer
 from groundup.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("build")(build.build)
 app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
+app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
 
@@ -46,11 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error), arguments)
     except typer.TyperException as error:
-        return _fail(f"{error} See `groundup --help`.", arguments)
+        # typer's own classes give a better message than their text, with the option's name in it.
+        message = getattr(error, "format_message", error.__str__)()
+        return _fail(f"{message} See `groundup --help`.", arguments)
     except OSError as error:
         return _fail(_explain(error), arguments)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _interrupted(arguments)
 
 
 def _fail(message: str, arguments: list[str]) -> int:
@@ -68,6 +71,7 @@ def _explain(error: OSError) -> str:
     return f"{error.strerror or error}{place}; check the path and its permissions"
 
 
-def _interrupted() -> int:
-    print("stopped; `groundup build --resume` continues an unfinished run", file=sys.stderr)
+def _interrupted(arguments: list[str]) -> int:
+    hint = "; `groundup build --resume` continues an unfinished run" if "build" in arguments else ""
+    print(f"stopped{hint}", file=sys.stderr)
     return 130

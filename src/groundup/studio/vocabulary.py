@@ -8,24 +8,12 @@ import numpy as np
 import regex
 
 from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.kinds import KINDS
 
 _EXAMPLES = (
     ("English", "A language model learns to guess what comes next, again and again."),
     ("Chinese", "语言模型反复学习猜测下一个词是什么。"),
     ("Python", "def area(radius):\n    return 3.14159 * radius**2  # 圆的面积"),
-)
-_KINDS = (
-    ("Latin letters", r"\p{Latin}"),
-    ("Chinese characters", r"\p{Han}"),
-    ("Japanese kana", r"[\p{Hiragana}\p{Katakana}]"),
-    ("Korean letters", r"\p{Hangul}"),
-    ("Cyrillic letters", r"\p{Cyrillic}"),
-    ("Greek letters", r"\p{Greek}"),
-    ("Arabic letters", r"\p{Arabic}"),
-    ("other letters", r"[\p{L}\p{M}]"),
-    ("digits", r"\p{N}"),
-    ("punctuation and symbols", r"[\p{P}\p{S}]"),
-    ("white space and control characters", r"[\s\p{C}]"),
 )
 _NUM_CHIPS = 24
 
@@ -60,12 +48,12 @@ def _kinds(tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 
 def kind_of(token: bytes) -> str:
-    """The kind of a token: the first of `_KINDS` of which it has a character, or a part of a character."""
+    """The kind of a token: the first of `kinds.KINDS` of which it has a character, or a part of a character."""
     try:
         text = token.decode()
     except UnicodeDecodeError:
         return "parts of characters"
-    return next(kind for kind, pattern in _KINDS if regex.search(pattern, text))
+    return next(kind for kind, pattern in KINDS if regex.search(pattern, text))
 
 
 def visible(token: bytes) -> str:

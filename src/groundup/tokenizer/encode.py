@@ -1,17 +1,131 @@
-"""Encoding one piece: merge its bytes by rank, and remember the answer."""
+"""Text to ids: the plain way, which is what the C++ (`native/encode.inc`) does, and the choice between the two."""
 
+from array import array
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.tokenizer import native
 from groundup.tokenizer.definition import Definition
-from groundup.tokenizer.pretokenize import as_bytes
+from groundup.tokenizer.pretokenize import PATTERNS, as_bytes, as_text, sure_cut
+from groundup.tokenizer.splits import splitter_in_turn
 
+Ids = NDArray[np.uint32]
 _SHIFT = 32
 _LOW = (1 << _SHIFT) - 1
 _NEVER = 1 << 62  # the rank of a pair that does not merge
 _REMEMBERED_CHARACTERS = 64
 _REMEMBERED_PIECES = 1 << 17  # about 20 MB of English words
+_PART_BYTES = 1 << 20  # what a thread encodes at a time
+
+
+class Encoder(Protocol):
+    """What encodes: both kinds give the same ids."""
+
+    cuts: bool
+    """Whether text may be cut at `sure_cut`, and the parts encoded by themselves."""
+
+    def encode(self, text: bytes | memoryview, out: Ids) -> int:
+        """Write the ids of `text` to `out`, uint32 with room for one id a byte; returns how many there are."""
+
+
+def make_encoder(definition: Definition) -> Encoder:
+    """The fastest encoder that there is for the definition."""
+    if native.module is None or len(definition.ids) > native.MOST_TOKENS:
+        return PlainEncoder(definition)
+    return NativeEncoder(definition)
+
+
+def encode_parts(encoder: Encoder, text: bytes, out: Ids, threads: int) -> int:
+    """`encoder.encode` on several threads, which only the native encoder makes use of."""
+    if threads == 1 or not encoder.cuts or len(text) <= _PART_BYTES:
+        return encoder.encode(text, out)
+    places = [0]
+    while len(text) - places[-1] > _PART_BYTES:
+        place = sure_cut(text, places[-1], places[-1] + _PART_BYTES)
+        if place == places[-1]:  # one long piece
+            place = sure_cut(text, places[-1], len(text))
+        if place == places[-1]:
+            break
+        places.append(place)
+    places.append(len(text))
+    view, count = memoryview(text), 0
+    with ThreadPoolExecutor(threads) as pool:
+        # Each part has room in `out` for an id a byte, so that none waits for those before it.
+        counts = pool.map(
+            lambda part: encoder.encode(view[part[0] : part[1]], out[part[0] : part[1]]), pairwise(places)
+        )
+        for start, length in zip(places, counts, strict=False):
+            if count != start:
+                out[count : count + length] = out[start : start + length]
+            count += length
+    return count
+
+
+class NativeEncoder:
+    """The C++; usable from many threads at once, each call taking a cache of its own."""
+
+    def __init__(self, definition: Definition) -> None:
+        ids = definition.ids
+        tokens = [bytes([byte]) for byte in range(256)]
+        tokens += [token for token in ids if len(token) != 1]
+        index = {token: number for number, token in enumerate(tokens)}
+        merges = array(
+            "I",
+            chain.from_iterable(
+                (index[left], index[right], index[left + right]) for left, right in definition.merges
+            ),
+        )
+        offsets = np.zeros(len(tokens) + 1, np.uint64)
+        np.cumsum([len(token) for token in tokens], out=offsets[1:])
+        self._native: Any = native.module
+        self._encoder = self._native.new_encoder(
+            b"".join(tokens),
+            offsets,
+            np.array([ids[token] for token in tokens], np.uint32),
+            merges,
+            definition.whole_pieces,
+        )
+        self._pattern = native_pattern(definition.patterns)
+        self._split = splitter_in_turn(definition.patterns)
+        self.cuts = self._pattern is not None
+
+    def encode(self, text: bytes | memoryview, out: Ids) -> int:
+        """See `Encoder`."""
+        if self._pattern is not None:
+            return self._native.encode(self._encoder, self._pattern, text, out)
+        return self._native.encode_given(self._encoder, text, piece_ends(self._split(as_text(bytes(text)))), out)
+
+
+def native_pattern(patterns: Sequence[str]) -> int | None:
+    """The number of the pattern in the C++, None if it does not cut by it."""
+    named = [number for number, name in enumerate(native.PATTERNS) if (PATTERNS[name],) == tuple(patterns)]
+    return named[0] if named else None
+
+
+def piece_ends(pieces: Sequence[str]) -> NDArray[np.uint32]:
+    """Where each piece ends in the bytes of all, uint32."""
+    return np.cumsum([len(as_bytes(piece)) for piece in pieces], dtype=np.uint32)
+
+
+class PlainEncoder:
+    """Plain Python; a lookup for pieces seen before."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._pieces = PieceEncoder(definition)
+        self._split = splitter_in_turn(definition.patterns)
+        self.cuts = native_pattern(definition.patterns) is not None
+
+    def encode(self, text: bytes | memoryview, out: Ids) -> int:
+        """See `Encoder`."""
+        ids = list(chain.from_iterable(map(self._pieces.__getitem__, self._split(as_text(bytes(text))))))
+        out[: len(ids)] = ids
+        return len(ids)
 
 
 class PieceEncoder(dict[str, tuple[int, ...]]):

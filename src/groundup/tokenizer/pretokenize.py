@@ -1,24 +1,29 @@
 """Pre-tokenization: text is cut into pieces (roughly words), and merges happen only inside a piece."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable
 from functools import lru_cache
-from operator import length_hint
+from itertools import accumulate, pairwise
 
 import regex
 
 from groundup.errors import UserError, nearest
+from groundup.tokenizer.portable import check_portable
+from groundup.tokenizer.unicode import frozen
 
 _O200K_UPPER, _O200K_LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_CL100K = (
+    rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 # The forms without possessive quantifiers, as in Hugging Face's files: the same pieces as OpenAI's.
 PATTERNS = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "cl100k": (
-        rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
+    "cl100k": _CL100K,
+    # As tiktoken has it now: white space at the very end of the text is one piece, whatever is in it.
+    "cl100k-tiktoken": _CL100K.replace(r"|\s*[\r\n]+", r"|\s+(?![\s\S])|\s*[\r\n]+"),
     "qwen2": (
         rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -48,6 +53,7 @@ def resolve_pattern(pattern: str) -> str:
             f"pattern {pattern!r} has a possessive {{n,m}}+, which Hugging Face reads otherwise; "
             "write (?>x{n,m})"
         )
+    check_portable(pattern)
     try:
         pattern.encode()
         regex.compile(pattern)
@@ -61,15 +67,20 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
     """A function that cuts a text into its pieces; joined, they are the text again.
 
     Text between the matches is kept as pieces of its own, as Hugging Face's `Split(..., "isolated")` does.
+    Letters, numbers and marks are those of Unicode 16.0.
     """
     expression = regex.compile(pattern)
-    if pattern in _COVERING:
-        return expression.findall
 
     def split(text: str) -> list[str]:
-        pieces: list[str] = []
-        position = 0
-        for match in expression.finditer(text):
+        classed = frozen(text)
+        if pattern in _COVERING:
+            pieces = expression.findall(classed)
+            if classed is text:
+                return pieces
+            ends = list(accumulate(map(len, pieces), initial=0))
+            return [text[start:end] for start, end in pairwise(ends)]
+        pieces, position = [], 0
+        for match in expression.finditer(classed):
             start, end = match.span()
             pieces += (text[position:start], text[start:end])
             position = end
@@ -102,22 +113,43 @@ def as_bytes(piece: str) -> bytes:
     return piece.encode("utf-8", "surrogateescape")
 
 
-def count_pieces(
-    documents: Iterable[str | bytes], pattern: str, progress: Callable[[float], None] | None = None
-) -> Counter[bytes]:
-    """How often each piece occurs; holds one document and the distinct pieces in memory.
+def as_utf8(document: str | bytes) -> bytes:
+    """The document's bytes; lone surrogates in a string as `as_text` says."""
+    if isinstance(document, bytes):
+        return document
+    try:
+        return document.encode()
+    except UnicodeEncodeError:
+        return as_bytes(as_text(document))
 
-    `progress` is called with the fraction done after each document if `documents` knows its length.
+
+_LETTER = rb"(?:[A-Za-z]|[\xe5-\xe9][\x80-\xbf]{2})"  # ASCII and most of Han
+_SOLID = (  # what is no white space: ASCII, Han and their punctuation
+    rb"(?:(?<=[!-~])|(?<=[\xe5-\xe9][\x80-\xbf]{2})|(?<=\xe3\x80[\x81\x82])"
+    rb"|(?<=\xef\xbc[\x80-\xbf])|(?<=\xe2\x80[\x90-\x9f]))"
+)
+_SURE_CUT = re.compile(
+    rb"(?:(?<=[A-Za-z0-9])|(?<=[\xe5-\xe9][\x80-\xbf]{2}))(?=[ \t\r\n])|"
+    + _SOLID
+    + rb"[\r\n](?="
+    + _LETTER
+    + rb")"
+)
+_NEARBY_BYTES = 1 << 12
+
+
+def sure_cut(text: bytes, start: int, end: int) -> int:
+    """The last place in start+1..end-1 where a piece begins whatever stands around it; `start` if there is none.
+
+    True of all `PATTERNS`: white space after a letter or a digit, and a letter after a single line end. Text may be cut there, and its parts encoded by themselves, without a change of ids.
     """
-    split = splitter(pattern)
-    total = length_hint(documents)
-    counts: Counter[str] = Counter()
-    for number, document in enumerate(documents, start=1):
-        counts.update(split(as_text(document)))
-        if progress and total:
-            progress(min(number / total, 1.0))
-    # Distinct texts can be the same bytes: "é", and its two bytes as lone surrogates.
-    merged: Counter[bytes] = Counter()
-    for piece, count in counts.items():
-        merged[as_bytes(piece)] += count
-    return merged
+    last = end
+    while last > start:
+        first = max(start, last - _NEARBY_BYTES)
+        offset = max(first - 4, start)
+        window = text[offset : min(last + 4, end)]  # with what stands around a place at either end
+        places = [offset + found.end() for found in _SURE_CUT.finditer(window)]
+        if places and places[-1] > start:
+            return places[-1]
+        last = first
+    return start

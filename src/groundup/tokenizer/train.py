@@ -8,6 +8,7 @@ the next pair.
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 
 from groundup.tokenizer.alphabet import BYTES_IN_ORDER
@@ -19,7 +20,12 @@ _REPORTS = 100
 
 
 def train_merges(
-    counts: Mapping[bytes, int], num_merges: int, progress: Callable[[float], None] | None = None
+    counts: Mapping[bytes, int],
+    num_merges: int,
+    progress: Callable[[float], None] | None = None,
+    *,
+    min_frequency: int = 0,
+    ties: str = "hf",
 ) -> list[tuple[bytes, bytes]]:
     """The merges in order of rank, at most `num_merges`: fewer if every piece has become one token.
 
@@ -27,39 +33,63 @@ def train_merges(
         counts: pieces and how often each occurs.
         num_merges: merges wanted.
         progress: called with the fraction done, 0..1.
-
-    The pair with the highest count is merged next; among equals, that with the smaller pair of ids, where ids are
-    0..255 in the order of GPT-2's alphabet and then the merges. This is the rule of Hugging Face's `BpeTrainer`.
+        min_frequency: pairs that occur less often are not merged.
+        ties: which of the pairs with the highest count is merged next. "hf": the smaller pair of ids, where ids are
+            0..255 in the order of GPT-2's alphabet and then the merges (Hugging Face's `BpeTrainer`); "raw": the
+            same with bytes as their own ids (rustbpe, bpeasy); "cs336": the greater pair of bytes (Stanford CS336).
     """
-    row = _Row(counts)
-    tokens = [bytes([byte]) for byte in BYTES_IN_ORDER]
+    tokens = [bytes([byte]) for byte in byte_order(ties)]
+    row = _Row(counts, byte_order(ties))
     merges: list[tuple[bytes, bytes]] = []
-    heap = [(-count, pair) for pair, count in row.pair_counts.items()]
+
+    def entry(count: int, pair: int) -> tuple[int, _Greater | int, int]:
+        if ties == "cs336":
+            return -count, _Greater((tokens[pair >> _SHIFT], tokens[pair & _RIGHT])), pair
+        return -count, pair, pair
+
+    heap = [entry(count, pair) for pair, count in row.pair_counts.items()]
     heapify(heap)
     while heap and len(merges) < num_merges:
-        promised, pair = heap[0]
+        promised, _, pair = heap[0]
         count = row.pair_counts[pair]
         if count != -promised:
             # A pair's count only falls after its creation, so a stale entry never hides the best pair.
             if count:
-                heapreplace(heap, (-count, pair))
+                heapreplace(heap, entry(count, pair))
             else:
                 heappop(heap)
                 row.forget(pair)
             continue
+        if count < min_frequency:
+            break
         heappop(heap)
         left, right = tokens[pair >> _SHIFT], tokens[pair & _RIGHT]
         merges.append((left, right))
-        for created in row.merge(pair, new=len(tokens)):
-            if count := row.pair_counts[created]:
-                heappush(heap, (-count, created))
         # No earlier token has these bytes: where it could stand, its own merge would have made it already.
         tokens.append(left + right)
+        for created in row.merge(pair, new=len(tokens) - 1):
+            if count := row.pair_counts[created]:
+                heappush(heap, entry(count, created))
         if progress and len(merges) * _REPORTS // num_merges > (len(merges) - 1) * _REPORTS // num_merges:
             progress(len(merges) / num_merges)
     if progress:
         progress(1.0)
     return merges
+
+
+def byte_order(ties: str) -> bytes:
+    """The byte of each of the ids 0..255 while merges are trained by this rule."""
+    return BYTES_IN_ORDER if ties == "hf" else bytes(range(256))
+
+
+@dataclass(frozen=True)
+class _Greater:
+    """Sorts the greater pair of bytes first."""
+
+    pair: tuple[bytes, bytes]
+
+    def __lt__(self, other: "_Greater") -> bool:
+        return self.pair > other.pair
 
 
 class _Row:
@@ -69,8 +99,8 @@ class _Row:
     positions of its left symbol, ascending) may name places where the pair has gone.
     """
 
-    def __init__(self, counts: Mapping[bytes, int]) -> None:
-        id_of_byte = bytes(BYTES_IN_ORDER.index(byte) for byte in range(256))
+    def __init__(self, counts: Mapping[bytes, int], byte_order: bytes) -> None:
+        id_of_byte = bytes(map(byte_order.index, range(256)))
         self._symbols = array("i", [_BORDER])
         self._weights = array("q", [0])
         for piece, count in counts.items():

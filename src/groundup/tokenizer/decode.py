@@ -1,0 +1,62 @@
+"""Ids to bytes: the text of every token in one row, and where each begins."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.errors import UserError
+from groundup.tokenizer import native
+from groundup.tokenizer.definition import Definition
+
+_PADDING = bytes(16)  # the C++ copies 16 bytes at a time
+_MOST_IDS = 1 << 23  # a table of offsets larger than that would be mostly empty
+
+
+class Decoder:
+    """The bytes of ids; a special token is its text."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._tokens: Mapping[int, bytes] = {number: token for token, number in definition.ids.items()} | {
+            number: token.encode() for token, number in definition.special_tokens.items()
+        }
+        self.vocabulary_size = max(self._tokens) + 1
+        self._native: Any = native.module if self.vocabulary_size <= _MOST_IDS else None
+        if self._native:
+            lengths = np.zeros(self.vocabulary_size + 1, np.uint64)
+            for number, token in self._tokens.items():
+                lengths[number + 1] = len(token)
+            self._offsets = np.cumsum(lengths, dtype=np.uint64)
+            self._text = b"".join(token for _, token in sorted(self._tokens.items())) + _PADDING
+
+    def token(self, number: int) -> bytes:
+        """The bytes of one token; UserError for an unknown id."""
+        try:
+            return self._tokens[number]
+        except (KeyError, TypeError):
+            raise self._unknown(number) from None
+
+    def bytes(self, ids: Iterable[int] | NDArray[np.integer]) -> bytes:
+        """The bytes of ids, one after the other; UserError for an unknown id."""
+        try:
+            if not self._native:
+                numbers = ids.tolist() if isinstance(ids, np.ndarray) else ids
+                return b"".join(map(self._tokens.__getitem__, numbers))
+            if isinstance(ids, np.ndarray):
+                return self._native.decode(self._text, self._offsets, self._checked(ids))
+            return self._native.decode_list(self._text, self._offsets, ids if isinstance(ids, list) else list(ids))
+        except KeyError as error:
+            raise self._unknown(error.args[0]) from None
+
+    def _checked(self, ids: NDArray[np.integer]) -> NDArray[np.uint32]:
+        if ids.dtype != np.uint32:
+            if ids.dtype.kind not in "iu" and ids.size:
+                raise UserError(f"ids have the type {ids.dtype}; give whole numbers")
+            outside = (ids < 0) | (ids >= self.vocabulary_size)
+            if outside.any():
+                raise KeyError(int(ids[outside][0]))
+        return np.ascontiguousarray(ids, np.uint32)
+
+    def _unknown(self, number: object) -> UserError:
+        return UserError(f"id {number} is not in the vocabulary; give ids from 0 to {self.vocabulary_size - 1}")

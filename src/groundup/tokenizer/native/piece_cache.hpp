@@ -1,0 +1,207 @@
+// What the pieces seen last were encoded to, in bounded memory. One cache serves one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "large.hpp"
+#include "vocabulary.hpp"
+
+namespace groundup {
+
+constexpr size_t kPacked = 15;  // bytes of a piece that fit into a key
+
+// What a key keeps of 16 bytes, by the piece's size: a table, since a branch on the size would be guessed wrongly.
+struct KeyMasks {
+    uint64_t low[kPacked + 1], high[kPacked + 1];
+    constexpr KeyMasks() : low(), high() {
+        for (size_t size = 0; size <= kPacked; ++size) {
+            low[size] = size < 8 ? (uint64_t{1} << 8 * size) - 1 : ~uint64_t{0};
+            high[size] = size < 9 ? 0 : (uint64_t{1} << 8 * (size - 8)) - 1;
+        }
+    }
+};
+inline constexpr KeyMasks kKeyMasks;
+
+// A piece of at most kPacked bytes, its length in the highest byte.
+struct alignas(16) Key {
+    uint64_t low, high;
+
+    // Reads 16 bytes at `p`.
+    static Key load(const uint8_t* p, size_t size) {
+        return {load64(p) & kKeyMasks.low[size],
+                (load64(p + 8) & kKeyMasks.high[size]) | static_cast<uint64_t>(size) << 56};
+    }
+    // Reads no byte beyond the piece.
+    static Key load_exactly(const uint8_t* p, size_t size) {
+        uint8_t padded[16] = {};
+        std::memcpy(padded, p, size);
+        return load(padded, size);
+    }
+    // Of no piece.
+    static Key none() { return {0, ~uint64_t{0}}; }
+
+    uint64_t hash() const { return mix(low, high); }
+    bool operator==(const Key& other) const { return ((low ^ other.low) | (high ^ other.high)) == 0; }
+};
+
+// The hash of a piece of any length: of a short one, its key's.
+inline uint64_t hash_piece(const uint8_t* piece, size_t size) {
+    return size <= kPacked ? Key::load_exactly(piece, size).hash() : hash_bytes(piece, size);
+}
+
+class PieceCache {
+public:
+    static constexpr uint32_t kInline = 3;
+
+    struct alignas(32) Row {
+        Key key;
+        uint32_t ids[kInline];  // if there are more of them: ids[0] is where they are in the store
+        uint32_t count;         // 0: the row is empty
+    };
+    struct alignas(64) Bucket {
+        Row rows[2];
+    };
+    struct LongRow {  // of a piece of kPacked + 1 .. kLongest bytes
+        uint64_t hash;
+        uint32_t place;  // in the store: the ids, then the piece
+        uint16_t size, count;
+    };
+
+    PieceCache() { clear(kFirstBuckets); }
+
+    const Bucket* bucket(uint64_t hash) const { return &buckets_[hash >> shift_]; }
+
+    // The row of a piece, in its bucket or in the other that it may stand in; nullptr if it is not there.
+    const Row* find(const Key& key, uint64_t hash) const {
+        for (const Bucket* place : {bucket(hash), bucket(other(hash))})
+            for (const Row& row : place->rows)
+                if (row.key == key) return &row;
+        return nullptr;
+    }
+
+    // Write a row's ids to `out`. Returns how many.
+    size_t copy(const Row& row, uint32_t* out) const {
+        const uint32_t* ids = row.count <= kInline ? row.ids : store_.data() + row.ids[0];
+        std::memcpy(out, ids, row.count * sizeof *ids);
+        return row.count;
+    }
+    size_t copy(const LongRow& row, uint32_t* out) const {
+        std::memcpy(out, store_.data() + row.place, row.count * sizeof *out);
+        return row.count;
+    }
+
+    void insert(const Key& key, uint64_t hash, const uint32_t* ids, size_t count) {
+        if (used_ > buckets_.size() && buckets_.size() < kMostBuckets) grow();
+        Row row{key, {0, 0, 0}, static_cast<uint32_t>(count)};
+        if (count <= kInline)
+            std::memcpy(row.ids, ids, count * sizeof *ids);
+        else
+            row.ids[0] = keep(ids, count, nullptr, 0);
+        place(row, hash);
+    }
+
+    static constexpr size_t kLongest = 255;
+
+    const LongRow* long_bucket(uint64_t hash) const { return &long_rows_[(hash >> long_shift_) * kWays]; }
+
+    // The row of a long piece; nullptr if it is not there.
+    const LongRow* find_long(const uint8_t* piece, size_t size, uint64_t hash) const {
+        const LongRow* row = long_bucket(hash);
+        for (size_t way = 0; way < kWays; ++way, ++row)
+            if (row->hash == hash && row->size == size &&
+                std::memcmp(store_.data() + row->place + row->count, piece, size) == 0)
+                return row;
+        return nullptr;
+    }
+
+    void insert_long(const uint8_t* piece, size_t size, uint64_t hash, const uint32_t* ids, size_t count) {
+        if (long_used_ * 4 > long_rows_.size() * 3 && long_rows_.size() < kMostLongRows) grow_long();
+        const uint32_t place = keep(ids, count, piece, size);
+        place_long({hash, place, static_cast<uint16_t>(size), static_cast<uint16_t>(count)});
+    }
+
+private:
+    static constexpr size_t kFirstBuckets = 1 << 11, kMostBuckets = 1 << 19, kWays = 4;
+    static constexpr size_t kFirstLongRows = 1 << 10, kMostLongRows = 1 << 20;
+    static constexpr size_t kMostStored = 1 << 24;  // 64 MB
+
+    void clear(size_t num_buckets) {
+        set_buckets(num_buckets);
+        set_long_rows(kFirstLongRows);
+        store_.clear();
+    }
+
+    void set_buckets(size_t count) {
+        buckets_.assign(count, Bucket{});
+        shift_ = 64 - __builtin_ctzll(count);
+        used_ = 0;
+    }
+
+    void set_long_rows(size_t count) {
+        long_rows_.assign(count, LongRow{});
+        long_shift_ = 64 - __builtin_ctzll(count / kWays);
+        long_used_ = 0;
+    }
+
+    // Keep ids and bytes; if the store is full, everything is forgotten first.
+    uint32_t keep(const uint32_t* ids, size_t count, const uint8_t* piece, size_t size) {
+        const size_t place = store_.size(), words = count + (size + 3) / 4;
+        if (place + words > kMostStored) {
+            clear(buckets_.size());
+            return keep(ids, count, piece, size);
+        }
+        store_.resize(place + words);
+        std::memcpy(store_.data() + place, ids, count * sizeof *ids);
+        if (size) std::memcpy(store_.data() + place + count, piece, size);
+        return static_cast<uint32_t>(place);
+    }
+
+    static uint64_t other(uint64_t hash) { return hash * 0x9E3779B97F4A7C15; }
+
+    // A piece that comes first is likely to come often: it stays where it is found at once.
+    void place(const Row& row, uint64_t hash) {
+        Row* const first = buckets_[hash >> shift_].rows;
+        Row* const second = buckets_[other(hash) >> shift_].rows;
+        for (Row* free : {first, first + 1, second, second + 1}) {
+            if (free->count) continue;
+            *free = row;
+            ++used_;
+            return;
+        }
+        second[1] = row;
+    }
+
+    void place_long(const LongRow& row) {
+        LongRow* first = &long_rows_[(row.hash >> long_shift_) * kWays];
+        size_t way = 0;
+        while (way + 1 < kWays && first[way].size) ++way;
+        long_used_ += !first[way].size;
+        first[way] = row;
+    }
+
+    void grow() {
+        const LargeVector<Bucket> old = std::move(buckets_);
+        set_buckets(old.size() * 4);
+        for (const Bucket& bucket : old)
+            for (const Row& row : bucket.rows)
+                if (row.count) place(row, row.key.hash());
+    }
+
+    void grow_long() {
+        const LargeVector<LongRow> old = std::move(long_rows_);
+        set_long_rows(old.size() * 4);
+        for (const LongRow& row : old)
+            if (row.size) place_long(row);
+    }
+
+    LargeVector<Bucket> buckets_;
+    LargeVector<LongRow> long_rows_;
+    LargeVector<uint32_t> store_;
+    int shift_ = 0, long_shift_ = 0;
+    size_t used_ = 0, long_used_ = 0;
+};
+
+}  // namespace groundup

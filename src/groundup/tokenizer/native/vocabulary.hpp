@@ -1,0 +1,119 @@
+// A tokenizer's tables: tokens, ids, and which pairs merge.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "large.hpp"
+
+namespace groundup {
+
+inline uint64_t mix(uint64_t a, uint64_t b) {
+    const unsigned __int128 product = static_cast<unsigned __int128>(a ^ 0x9E3779B97F4A7C15) * (b ^ 0xD6E8FEB86659FD93);
+    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+inline uint64_t load64(const uint8_t* p) {
+    uint64_t value;
+    std::memcpy(&value, p, 8);
+    return value;
+}
+
+inline uint64_t hash_bytes(const uint8_t* p, size_t size) {
+    uint64_t hash = size;
+    for (; size > 8; p += 8, size -= 8) hash = mix(hash, load64(p));
+    uint64_t rest = 0;
+    std::memcpy(&rest, p, size);
+    return mix(hash, rest);
+}
+
+// Tokens have an index: 0..255 are the bytes, the others follow as given. Ids are what the user sees.
+class Vocabulary {
+public:
+    static constexpr uint32_t kNoRank = (1u << 24) - 1;
+    static constexpr size_t kMaxTokens = 1u << 20;
+
+    struct Merge {
+        uint32_t left, right, merged;  // indices
+    };
+
+    Vocabulary(const uint8_t* text, const uint64_t* offsets, const uint32_t* ids, size_t num_tokens,
+               const Merge* merges, size_t num_merges)
+        : text_(text, text + offsets[num_tokens]),
+          offsets_(offsets, offsets + num_tokens + 1),
+          ids_(ids, ids + num_tokens),
+          byte_ranks_(1 << 16, kNoRank) {
+        size_t size = 1024;
+        while (size < 2 * num_merges) size *= 2;
+        pairs_.assign(size, kEmpty);
+        pair_shift_ = 64 - __builtin_ctzll(size);
+        merged_.reserve(num_merges);
+        for (size_t rank = 0; rank < num_merges; ++rank) {
+            add_pair(merges[rank].left, merges[rank].right, static_cast<uint32_t>(rank));
+            merged_.push_back(merges[rank].merged);
+        }
+    }
+
+    size_t size() const { return ids_.size(); }
+    uint32_t id(uint32_t index) const { return ids_[index]; }
+    size_t length(uint32_t index) const { return offsets_[index + 1] - offsets_[index]; }
+    const uint8_t* text(uint32_t index) const { return text_.data() + offsets_[index]; }
+    uint32_t merged(uint32_t rank) const { return merged_[rank]; }
+
+    uint32_t byte_rank(uint8_t left, uint8_t right) const { return byte_ranks_[left << 8 | right]; }
+
+    // The rank of a pair of indices, kNoRank if it does not merge.
+    uint32_t rank(uint32_t left, uint32_t right) const {
+        if ((left | right) < 256) return byte_ranks_[left << 8 | right];
+        const uint64_t key = pair_key(left, right);
+        for (size_t place = slot(key);; place = (place + 1) & (pairs_.size() - 1)) {
+            const uint64_t row = pairs_[place];
+            if ((row ^ key) >> 24 == 0) return row & kNoRank;
+            if (row == kEmpty) return kNoRank;
+        }
+    }
+
+    // A token that a piece becomes only if it is the whole piece: no merges lead to it.
+    void add_whole_piece(uint32_t index) {
+        whole_pieces_.emplace(std::string(reinterpret_cast<const char*>(text(index)), length(index)), index);
+    }
+
+    // The index of the token that is such a piece, -1 if there is none.
+    int64_t whole_piece(const uint8_t* piece, size_t size) const {
+        if (whole_pieces_.empty()) return -1;
+        const auto found = whole_pieces_.find(std::string(reinterpret_cast<const char*>(piece), size));
+        return found == whole_pieces_.end() ? -1 : static_cast<int64_t>(found->second);
+    }
+
+private:
+    static constexpr uint64_t kEmpty = ~uint64_t{0};
+
+    // A row is left (20 bits), right (20 bits), rank (24 bits).
+    static uint64_t pair_key(uint64_t left, uint64_t right) { return left << 44 | right << 24; }
+    size_t slot(uint64_t key) const { return (key ^ key >> 29) * 0x9E3779B97F4A7C15 >> pair_shift_; }
+
+    // A pair that is named twice has its last rank, as in Hugging Face's library.
+    void add_pair(uint32_t left, uint32_t right, uint32_t rank) {
+        if ((left | right) < 256) {
+            byte_ranks_[left << 8 | right] = rank;
+            return;
+        }
+        const uint64_t key = pair_key(left, right);
+        size_t place = slot(key);
+        while (pairs_[place] != kEmpty && (pairs_[place] ^ key) >> 24 != 0) place = (place + 1) & (pairs_.size() - 1);
+        pairs_[place] = key | rank;
+    }
+
+    std::vector<uint8_t> text_;
+    std::vector<uint64_t> offsets_;
+    std::vector<uint32_t> ids_, merged_, byte_ranks_;
+    LargeVector<uint64_t> pairs_;
+    int pair_shift_ = 0;
+    std::unordered_map<std::string, uint32_t> whole_pieces_;
+};
+
+}  // namespace groundup

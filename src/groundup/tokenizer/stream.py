@@ -1,0 +1,57 @@
+"""A text that comes in chunks, as parts that can be encoded by themselves."""
+
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from groundup.tokenizer.pretokenize import as_utf8, sure_cut
+from groundup.tokenizer.special import any_of
+
+Chunks = Iterable[str | bytes]
+_PART_BYTES = 1 << 22
+
+
+def whole_parts(chunks: Chunks | IO[Any], special_tokens: frozenset[str], cuts: bool) -> Iterator[bytes]:
+    """Parts of a few megabytes; between them no piece is cut, and none of the special tokens.
+
+    Args:
+        chunks: an open file, or strings or bytes.
+        special_tokens: those that are looked for.
+        cuts: whether the pattern allows cuts at all; otherwise the text is one part.
+    """
+    longest = max((len(token.encode()) for token in special_tokens), default=0)
+    held, waiting, size = b"", [], 0
+    for chunk in _read(chunks):
+        waiting.append(as_utf8(chunk))
+        size += len(waiting[-1])
+        if size < _PART_BYTES or not cuts:
+            continue
+        searched = max(len(held) - longest - 8, 0)
+        text = b"".join([held, *waiting])
+        place = _place_to_cut(text, searched, special_tokens, longest)
+        if place > searched:
+            yield text[:place]
+            text = text[place:]
+        held, waiting, size = text, [], 0
+    yield b"".join([held, *waiting])
+
+
+def _read(chunks: Chunks | IO[Any]) -> Iterable[str | bytes]:
+    """A file in blocks: its lines may be as long as it is."""
+    if hasattr(chunks, "read"):
+        return iter(lambda: chunks.read(_PART_BYTES), type(chunks.read(0))())
+    return chunks
+
+
+def _place_to_cut(text: bytes, start: int, special_tokens: frozenset[str], longest: int) -> int:
+    """The last place where the text may be cut; `start` if there is none."""
+    end = len(text) - longest  # a special token that begins later may not be whole yet
+    while (place := sure_cut(text, start, end)) > start:
+        around = (max(place - longest, 0), min(place + longest, len(text)))
+        if not any(found.start() < place < found.end() for found in _found(text, around, special_tokens)):
+            return place
+        end = place
+    return start
+
+
+def _found(text: bytes, around: tuple[int, int], special_tokens: frozenset[str]) -> Iterator[Any]:
+    return any_of(special_tokens).finditer(text, *around) if special_tokens else iter(())
