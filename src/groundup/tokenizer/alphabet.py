@@ -5,6 +5,9 @@ Bytes that are visible in Latin-1 stand for themselves; the others take the code
 is the order of our byte ids.
 """
 
+from collections.abc import Collection
+from itertools import accumulate, pairwise
+
 
 def _alphabet() -> dict[int, str]:
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -13,7 +16,10 @@ def _alphabet() -> dict[int, str]:
 
 
 _CHARACTER_OF_BYTE = _alphabet()
-_BYTE_OF_CHARACTER = {ord(character): byte for byte, character in _CHARACTER_OF_BYTE.items()}
+# Characters outside the alphabet that are bytes in Latin-1 must not pass for these.
+_LATIN_1_OF_CHARACTER = dict.fromkeys(range(256), "\uffff") | {
+    ord(character): chr(byte) for byte, character in _CHARACTER_OF_BYTE.items()
+}
 
 BYTES_IN_ORDER = bytes(_CHARACTER_OF_BYTE)
 """All 256 bytes in the order of their characters: `BYTES_IN_ORDER[id]` is the byte with that id."""
@@ -26,7 +32,16 @@ def to_characters(token: bytes) -> str:
 
 def from_characters(characters: str) -> bytes:
     """The bytes that `to_characters` wrote; ValueError for a character that is not in the alphabet."""
+    return all_from_characters([characters])[0]
+
+
+def all_from_characters(tokens: Collection[str]) -> list[bytes]:
+    """`from_characters` of many tokens, in one pass over all of them."""
+    joined = "".join(tokens)
     try:
-        return bytes([_BYTE_OF_CHARACTER[ord(character)] for character in characters])
-    except KeyError:
-        raise ValueError(f"{characters!r} is not written in GPT-2's byte alphabet") from None
+        data = joined.translate(_LATIN_1_OF_CHARACTER).encode("latin-1")
+    except UnicodeEncodeError as error:
+        place = next(place for place, token in enumerate(accumulate(map(len, tokens))) if token > error.start)
+        raise ValueError(f"{list(tokens)[place]!r} is not written in GPT-2's byte alphabet") from None
+    ends = list(accumulate(map(len, tokens), initial=0))
+    return [data[start:end] for start, end in pairwise(ends)]

@@ -1,6 +1,7 @@
 """Ids to bytes: the text of every token in one row, and where each begins."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,24 +19,24 @@ class Decoder:
     """The bytes of ids; a special token is its text."""
 
     def __init__(self, definition: Definition) -> None:
-        self._tokens: Mapping[int, bytes] = {number: token for token, number in definition.ids.items()} | {
-            number: token.encode() for token, number in definition.special_tokens.items()
-        }
-        self.vocabulary_size = max(self._tokens) + 1
+        tokens = [
+            *definition.ids.items(),
+            *((name.encode(), at) for name, at in definition.special_tokens.items()),
+        ]
+        tokens.sort(key=itemgetter(1))
+        self.vocabulary_size = tokens[-1][1] + 1
         self._native: Any = native.module if self.vocabulary_size <= _MOST_IDS else None
-        if self._native:
-            lengths = np.zeros(self.vocabulary_size + 1, np.uint64)
-            for number, token in self._tokens.items():
-                lengths[number + 1] = len(token)
-            self._offsets = np.cumsum(lengths, dtype=np.uint64)
-            self._text = b"".join(token for _, token in sorted(self._tokens.items())) + _PADDING
+        if not self._native:
+            self._tokens = {number: token for token, number in tokens}
+            return
+        lengths = np.zeros(self.vocabulary_size + 1, np.uint64)
+        lengths[[number + 1 for _, number in tokens]] = [len(token) for token, _ in tokens]
+        self._offsets = np.cumsum(lengths, dtype=np.uint64)
+        self._text = b"".join(token for token, _ in tokens) + _PADDING
 
     def token(self, number: int) -> bytes:
         """The bytes of one token; UserError for an unknown id."""
-        try:
-            return self._tokens[number]
-        except (KeyError, TypeError):
-            raise self._unknown(number) from None
+        return self.bytes([number])
 
     def bytes(self, ids: Iterable[int] | NDArray[np.integer]) -> bytes:
         """The bytes of ids, one after the other; UserError for an unknown id."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from groundup.tokenizer.alphabet import BYTES_IN_ORDER
@@ -47,10 +48,13 @@ class Definition:
     """A text, and what follows a special token, gets a space in front if it has none and is not empty."""
     usage: Usage = field(default_factory=Usage, compare=False)
 
-    @property
+    @cached_property
     def ids(self) -> Mapping[bytes, int]:
         """Ids of all tokens that are not special."""
         return standard_vocabulary(self.merges) if self.vocabulary is None else self.vocabulary
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "ids"}
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -62,7 +66,8 @@ def standard_vocabulary(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, in
     """Ids as training gives them: 0..255 the bytes in GPT-2's order, then the merges' results in order."""
     vocabulary = {bytes([byte]): number for number, byte in enumerate(BYTES_IN_ORDER)}
     for left, right in merges:
-        vocabulary.setdefault(left + right, len(vocabulary))
+        if (merged := left + right) not in vocabulary:
+            vocabulary[merged] = len(vocabulary)
     return vocabulary
 
 
@@ -73,14 +78,14 @@ def check_tables(
 ) -> None:
     """ValueError, saying why, unless all bytes have ids, all merges their tokens, and no two tokens one id."""
     numbers = [*vocabulary.values(), *special_tokens.values()]
-    if not all(isinstance(number, int) and 0 <= number < 1 << 31 for number in numbers):
+    if set(map(type, numbers)) - {int} or not (0 <= min(numbers) and max(numbers) < 1 << 31):
         raise ValueError("an id is not a number from 0 to 2^31 - 1")
     if len(set(numbers)) != len(numbers):
         raise ValueError("two of its tokens have the same id")
     if missing := [byte for byte in range(256) if bytes([byte]) not in vocabulary]:
         raise ValueError(f"its vocabulary lacks {len(missing)} of the 256 bytes, the first 0x{missing[0]:02X}")
     for left, right in merges:
-        if not (left in vocabulary and right in vocabulary and left + right in vocabulary):
+        if left + right not in vocabulary or left not in vocabulary or right not in vocabulary:
             raise ValueError(f"its vocabulary lacks a token of the merge {left!r} + {right!r}")
 
 

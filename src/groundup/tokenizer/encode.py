@@ -1,10 +1,10 @@
 """Text to ids: the plain way, which is what the C++ (`native/encode.inc`) does, and the choice between the two."""
 
-from array import array
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
+from operator import add
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,20 +74,16 @@ class NativeEncoder:
         ids = definition.ids
         tokens = [bytes([byte]) for byte in range(256)]
         tokens += [token for token in ids if len(token) != 1]
-        index = {token: number for number, token in enumerate(tokens)}
-        merges = array(
-            "I",
-            chain.from_iterable(
-                (index[left], index[right], index[left + right]) for left, right in definition.merges
-            ),
-        )
-        offsets = np.zeros(len(tokens) + 1, np.uint64)
-        np.cumsum([len(token) for token in tokens], out=offsets[1:])
+        index = dict(zip(tokens, range(len(tokens)), strict=True)).__getitem__
+        lefts, rights = zip(*definition.merges, strict=True) if definition.merges else ((), ())
+        merges = np.empty((len(lefts), 3), np.uint32)
+        for column, parts in enumerate((lefts, rights, map(add, lefts, rights))):
+            merges[:, column] = list(map(index, parts))
         self._native: Any = native.module
         self._encoder = self._native.new_encoder(
             b"".join(tokens),
-            offsets,
-            np.array([ids[token] for token in tokens], np.uint32),
+            np.cumsum([0, *map(len, tokens)], dtype=np.uint64),
+            np.array(list(map(ids.__getitem__, tokens)), np.uint32),
             merges,
             definition.whole_pieces,
         )

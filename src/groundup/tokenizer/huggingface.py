@@ -7,7 +7,7 @@ from unicodedata import is_normalized
 
 from groundup.errors import UserError
 from groundup.files import write_json
-from groundup.tokenizer.alphabet import from_characters, to_characters
+from groundup.tokenizer.alphabet import all_from_characters, to_characters
 from groundup.tokenizer.definition import Definition, Usage, check_tables, end_of_text, standard_vocabulary
 from groundup.tokenizer.model_folder import (
     check_added_token,
@@ -101,13 +101,14 @@ def _definition(content: Any) -> Definition:
     compose = _composes(content.get("normalizer"))
     added = content.get("added_tokens", [])
     special_tokens = _special_tokens(added, model["vocab"], compose)
-    merges = tuple(
-        (from_characters(left), from_characters(right))
-        for left, right in (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
-    )
-    vocabulary = {
-        from_characters(token): number for token, number in model["vocab"].items() if token not in special_tokens
-    }
+    names = [token for token in model["vocab"] if token not in special_tokens]
+    bytes_of = dict(zip(names, all_from_characters(names), strict=True))
+    vocabulary = {bytes_of[token]: model["vocab"][token] for token in names}
+    parts = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    try:
+        merges = tuple((bytes_of[left], bytes_of[right]) for left, right in parts)
+    except KeyError as error:
+        raise ValueError(f"its vocabulary lacks {error}, which it merges") from None
     check_tables(vocabulary, merges, special_tokens)
     (pattern, *further_patterns), add_prefix_space = read_pre_tokenizer(content["pre_tokenizer"])
     return Definition(

@@ -36,8 +36,8 @@ class Options:
 def learn_merges(documents: Iterable[Document], options: Options, progress: Progress | None = None) -> Merges:
     """Count the pieces of all documents and train merges on them (see `train_merges`).
 
-    Documents are read once; a file is read block by block. Held in memory are the distinct pieces. The merges do not
-    depend on the number of threads. `progress` is called with the fraction done, 0..1.
+    Documents are read once, a file block by block; held in memory are the distinct pieces. The merges do not depend
+    on the number of threads. `progress` is called with the fraction done, 0..1.
     """
     report = progress or (lambda _: None)
     pieces = _NativePieces(options) if native.module else _PlainPieces(options)
@@ -160,7 +160,7 @@ def _batches(documents: Iterable[Document], cut: bool) -> Iterator[tuple[list[by
 
 
 def _parts(document: Document, cut: bool) -> Iterator[tuple[bytes, float]]:
-    """The document's bytes, a file's in parts that are cut where it changes no piece; and the share that is read."""
+    """The document's bytes, a file's in parts between which no piece is cut; and the share that is read."""
     if not isinstance(document, Path):
         yield as_utf8(document), 1.0
         return

@@ -5,7 +5,7 @@ The environment variable GROUNDUP_TOKENIZER chooses: `plain` (Python), or the in
 """
 
 import os
-from types import ModuleType
+from typing import Any
 
 from groundup.errors import UserError
 from groundup.tokenizer import unicode
@@ -18,7 +18,7 @@ MOST_TOKENS = 1 << 20
 """Its tables hold no more."""
 
 
-def _load() -> tuple[ModuleType | None, str]:
+def _load() -> tuple[Any, str]:
     wanted = os.environ.get("GROUNDUP_TOKENIZER", "")
     if wanted == "plain":
         return None, wanted
@@ -27,7 +27,8 @@ def _load() -> tuple[ModuleType | None, str]:
     except ImportError:
         if wanted:
             raise UserError(
-                f"GROUNDUP_TOKENIZER={wanted} needs the compiled part of the tokenizer; install groundup with a C++ compiler"
+                f"GROUNDUP_TOKENIZER={wanted} needs the compiled part of the tokenizer; "
+                "install groundup where there is a C++ compiler"
             ) from None
         return None, "plain"
     _native.set_classes(unicode.packed_runs())
@@ -40,4 +41,4 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 module, instructions = _load()
-"""The extension module, None where plain Python serves; and which code runs: `plain`, `portable`, `avx2`, `avx512`."""
+"""The extension module (None where plain Python serves), and the name of the code that runs."""

@@ -1,14 +1,19 @@
 """tiktoken's rank files: a token a line, in base64, and its id, which is also the rank of the merge to it."""
 
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from groundup.errors import UserError
 from groundup.files import write_atomically
+from groundup.tokenizer import native
 from groundup.tokenizer.definition import Definition, check_tables, standard_vocabulary
 from groundup.tokenizer.pretokenize import resolve_pattern
 
@@ -99,7 +104,7 @@ def _parse(file: Path, content: bytes) -> dict[bytes, int]:
             continue
         try:
             encoded, rank = line.split()
-            token = b64decode(encoded, validate=True)
+            token = a2b_base64(encoded, strict_mode=True)
             if token in ranks:
                 raise UserError(f"{file}, line {number}: the token {token!r} stands there twice")
             ranks[token] = int(rank)
@@ -115,14 +120,29 @@ def recover_merges(ranks: Mapping[bytes, int]) -> tuple[tuple[tuple[bytes, bytes
     happens inside a token's bytes depends on nothing outside until a merge crosses their border, so a token is
     always made of the same two parts: those that are left when its bytes stand alone.
     """
-    merges, unreachable = [], []
-    for token in sorted(ranks, key=ranks.__getitem__):
-        parts = _last_parts(token, ranks)
-        if len(parts) == 2:
-            merges.append((parts[0], parts[1]))
-        elif len(parts) > 2:
-            unreachable.append(token)
-    return tuple(merges), unreachable
+    tokens = sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
+    if native.module and len(ranks) <= native.MOST_TOKENS:
+        merges, unreachable = _recover_natively(tokens)
+        if all(len(_last_parts(token, ranks)) > 2 for token in unreachable):
+            return merges, unreachable
+        # Some token ranks before its parts, which the quick way does not foresee.
+    found = [(token, _last_parts(token, ranks)) for token in tokens]
+    return (
+        tuple((parts[0], parts[1]) for _, parts in found if len(parts) == 2),
+        [token for token, parts in found if len(parts) > 2],
+    )
+
+
+def _recover_natively(tokens: list[bytes]) -> tuple[tuple[tuple[bytes, bytes], ...], list[bytes]]:
+    """The same for tokens in order of rank, each of which ranks after its parts."""
+    everything = [*(bytes([byte]) for byte in range(256)), *tokens]
+    offsets = np.cumsum([0, *map(len, everything)], dtype=np.uint64)
+    pairs = np.empty((len(tokens), 2), np.uint32)
+    module: Any = native.module
+    module.recover_merges(b"".join(everything), offsets, pairs)
+    reached = pairs[:, 0] < len(everything)
+    merges = tuple((everything[left], everything[right]) for left, right in pairs[reached].tolist())
+    return merges, [tokens[number] for number in np.flatnonzero(~reached)]
 
 
 def _last_parts(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:

@@ -1,9 +1,11 @@
 """The tokenizer: text to ids and back."""
 
+import gc
 import os
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +32,18 @@ from groundup.tokenizer.special import Special
 from groundup.tokenizer.stream import Chunks, whole_parts
 
 _VIEWED_BYTES = 1 << 20  # of longer texts the result is a view of the array that was written to
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """While hundreds of thousands of pairs are made, the garbage collector would look at all of them many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Tokenizer:
@@ -115,7 +129,8 @@ class Tokenizer:
         special_tokens: Mapping[str, int] | Iterable[str] | None = None,
     ) -> Self:
         """Read a byte-level BPE tokenizer, ours or others', in any format of `read_definition`."""
-        return cls(read_definition(Path(path), pattern, special_tokens))
+        with _uncollected():
+            return cls(read_definition(Path(path), pattern, special_tokens))
 
     def save(self, folder: Path, model_max_length: int | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which `transformers` and `tokenizers` read.

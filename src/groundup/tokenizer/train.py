@@ -34,9 +34,10 @@ def train_merges(
         num_merges: merges wanted.
         progress: called with the fraction done, 0..1.
         min_frequency: pairs that occur less often are not merged.
-        ties: which of the pairs with the highest count is merged next. "hf": the smaller pair of ids, where ids are
+        ties: which of the pairs with the highest count is merged next. "hf": the smaller pair of ids, which are
             0..255 in the order of GPT-2's alphabet and then the merges (Hugging Face's `BpeTrainer`); "raw": the
-            same with bytes as their own ids (rustbpe, bpeasy); "cs336": the greater pair of bytes (Stanford CS336).
+            same with bytes as their own ids (rustbpe, bpeasy); "cs336": the greater pair of bytes (Stanford's
+            course CS336).
     """
     tokens = [bytes([byte]) for byte in byte_order(ties)]
     row = _Row(counts, byte_order(ties))

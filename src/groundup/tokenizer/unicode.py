@@ -32,7 +32,7 @@ def packed_runs() -> bytes:
 
 @cache
 def _differing() -> dict[int, str]:
-    """Code points that the package `regex` classes otherwise, and a character that both class as Unicode 16.0 did."""
+    """Code points that the package `regex` classes otherwise, and for each a character of the class it had."""
     ours = bytearray(_POINTS)
     for (start, name), (end, _) in zip(runs(), [*runs()[1:], (_POINTS, "")], strict=True):
         ours[start:end] = bytes([CLASSES.index(name)]) * (end - start)

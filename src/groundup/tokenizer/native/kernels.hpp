@@ -14,7 +14,9 @@ struct PatternKernels {
 
 struct Kernels {
     const char* name;
+    void (*learn_characters)(Vocabulary&);
     void (*find_whole_pieces)(Vocabulary&);
+    void (*recover_merges)(Vocabulary&, uint32_t* merges);
     PatternKernels patterns[5];  // by Pattern
     // For pieces that were cut elsewhere: they end at ends[0], ends[1], ...
     size_t (*encode_given)(const Vocabulary&, PieceCache&, const uint8_t* text, size_t size, const uint32_t* ends,

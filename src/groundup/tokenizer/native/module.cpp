@@ -101,14 +101,29 @@ PyObject* new_encoder(PyObject*, PyObject* args) {
         return nullptr;
     Encoder* encoder = nullptr;
     const bool done = unlocked([&] {
+        const size_t num_merges = merges.size<Vocabulary::Merge>();
         encoder = new Encoder{
-            {text.data<uint8_t>(), offsets.data<uint64_t>(), ids.data<uint32_t>(), ids.size<uint32_t>(),
-             merges.data<Vocabulary::Merge>(), merges.size<Vocabulary::Merge>()},
+            {text.data<uint8_t>(), offsets.data<uint64_t>(), ids.data<uint32_t>(), ids.size<uint32_t>(), num_merges},
             {},
             {}};
-        if (whole_pieces) active->find_whole_pieces(encoder->vocabulary);
+        Vocabulary& vocabulary = encoder->vocabulary;
+        for (size_t rank = 0; rank < num_merges; ++rank) vocabulary.add(merges.data<Vocabulary::Merge>()[rank]);
+        active->learn_characters(vocabulary);
+        if (whole_pieces) active->find_whole_pieces(vocabulary);
     });
     return done ? wrap(encoder) : nullptr;
+}
+
+PyObject* recover_merges(PyObject*, PyObject* args) {
+    Buffer text, offsets, merges;
+    if (!PyArg_ParseTuple(args, "y*y*w*", &text.view, &offsets.view, &merges.view)) return nullptr;
+    const size_t num_tokens = offsets.size<uint64_t>() - 1;
+    const bool done = unlocked([&] {
+        const std::vector<uint32_t> ids(num_tokens);
+        Vocabulary vocabulary(text.data<uint8_t>(), offsets.data<uint64_t>(), ids.data(), num_tokens, num_tokens);
+        active->recover_merges(vocabulary, merges.data<uint32_t>());
+    });
+    return done ? Py_NewRef(Py_None) : nullptr;
 }
 
 PyObject* encode(PyObject*, PyObject* args) {
@@ -331,6 +346,7 @@ PyMethodDef methods[] = {
     {"set_classes", set_classes, METH_VARARGS, nullptr},
     {"use", use, METH_VARARGS, nullptr},
     {"new_encoder", new_encoder, METH_VARARGS, nullptr},
+    {"recover_merges", recover_merges, METH_VARARGS, nullptr},
     {"encode", encode, METH_VARARGS, nullptr},
     {"encode_given", encode_given, METH_VARARGS, nullptr},
     {"split", split, METH_VARARGS, nullptr},

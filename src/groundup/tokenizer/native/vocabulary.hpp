@@ -1,6 +1,7 @@
 // A tokenizer's tables: tokens, ids, and which pairs merge.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -42,20 +43,29 @@ public:
     };
 
     Vocabulary(const uint8_t* text, const uint64_t* offsets, const uint32_t* ids, size_t num_tokens,
-               const Merge* merges, size_t num_merges)
+               size_t num_merges)
         : text_(text, text + offsets[num_tokens]),
           offsets_(offsets, offsets + num_tokens + 1),
           ids_(ids, ids + num_tokens),
-          byte_ranks_(1 << 16, kNoRank) {
-        size_t size = 1024;
-        while (size < 2 * num_merges) size *= 2;
-        pairs_.assign(size, kEmpty);
+          border_ranks_(1 << 16, kNoRank),
+          characters_(kCharacters) {
+        size_t size = 64;
+        while (size * PairBucket::kRows * 5 < 8 * num_merges) size *= 2;
+        PairBucket empty;
+        std::fill_n(empty.rows, PairBucket::kRows, PairBucket::kEmpty);
+        pairs_.assign(size, empty);
         pair_shift_ = 64 - __builtin_ctzll(size);
         merged_.reserve(num_merges);
-        for (size_t rank = 0; rank < num_merges; ++rank) {
-            add_pair(merges[rank].left, merges[rank].right, static_cast<uint32_t>(rank));
-            merged_.push_back(merges[rank].merged);
-        }
+    }
+
+    // Add the merge of the next rank; there is room for `num_merges`.
+    void add(const Merge& merge) {
+        const uint32_t rank = static_cast<uint32_t>(merged_.size());
+        merged_.push_back(merge.merged);
+        add_pair(merge.left, merge.right, rank);
+        const uint8_t before = text_[offsets_[merge.left + 1] - 1], after = *text(merge.right);
+        uint32_t& lowest = border_ranks_[before << 8 | after];
+        lowest = std::min(lowest, rank);
     }
 
     size_t size() const { return ids_.size(); }
@@ -64,18 +74,32 @@ public:
     const uint8_t* text(uint32_t index) const { return text_.data() + offsets_[index]; }
     uint32_t merged(uint32_t rank) const { return merged_[rank]; }
 
-    uint32_t byte_rank(uint8_t left, uint8_t right) const { return byte_ranks_[left << 8 | right]; }
+    // The lowest rank of the pairs whose left ends with one byte and whose right begins with the other: whatever the
+    // tokens beside a border between two bytes have become, no merge across it has a lower rank.
+    uint32_t border_rank(uint8_t before, uint8_t after) const { return border_ranks_[before << 8 | after]; }
 
-    // The rank of a pair of indices, kNoRank if it does not merge.
-    uint32_t rank(uint32_t left, uint32_t right) const {
-        if ((left | right) < 256) return byte_ranks_[left << 8 | right];
-        const uint64_t key = pair_key(left, right);
-        for (size_t place = slot(key);; place = (place + 1) & (pairs_.size() - 1)) {
-            const uint64_t row = pairs_[place];
-            if ((row ^ key) >> 24 == 0) return row & kNoRank;
-            if (row == kEmpty) return kNoRank;
-        }
-    }
+    // What a character of two or three bytes becomes by itself: one or two tokens, or 0 if that is not known.
+    struct Character {
+        uint32_t tokens[2];
+        uint32_t count, rank;  // `rank`: the highest of its merges
+    };
+    // `code`: the bits of the lead and of the tails, as in a code point.
+    const Character& character(uint32_t code) const { return characters_[code]; }
+    void set_character(uint32_t code, const Character& character) { characters_[code] = character; }
+    static constexpr uint32_t kCharacters = 1 << 16;
+
+    // Pairs of indices stand in the bucket of their key, or if that is full, in the next that is not.
+    // A row is left (20 bits), right (20 bits), rank (24 bits).
+    struct alignas(64) PairBucket {
+        static constexpr int kRows = 8;
+        static constexpr uint64_t kEmpty = ~uint64_t{0};
+        uint64_t rows[kRows];
+        bool is_full() const { return rows[kRows - 1] != kEmpty; }
+    };
+    static uint64_t pair_key(uint64_t left, uint64_t right) { return left << 44 | right << 24; }
+    size_t bucket_of(uint64_t key) const { return (key ^ key >> 29) * 0x9E3779B97F4A7C15 >> pair_shift_; }
+    size_t bucket_after(size_t place) const { return (place + 1) & (pairs_.size() - 1); }
+    const PairBucket& pairs(size_t place) const { return pairs_[place]; }
 
     // A token that a piece becomes only if it is the whole piece: no merges lead to it.
     void add_whole_piece(uint32_t index) {
@@ -90,28 +114,23 @@ public:
     }
 
 private:
-    static constexpr uint64_t kEmpty = ~uint64_t{0};
-
-    // A row is left (20 bits), right (20 bits), rank (24 bits).
-    static uint64_t pair_key(uint64_t left, uint64_t right) { return left << 44 | right << 24; }
-    size_t slot(uint64_t key) const { return (key ^ key >> 29) * 0x9E3779B97F4A7C15 >> pair_shift_; }
-
     // A pair that is named twice has its last rank, as in Hugging Face's library.
     void add_pair(uint32_t left, uint32_t right, uint32_t rank) {
-        if ((left | right) < 256) {
-            byte_ranks_[left << 8 | right] = rank;
-            return;
-        }
         const uint64_t key = pair_key(left, right);
-        size_t place = slot(key);
-        while (pairs_[place] != kEmpty && (pairs_[place] ^ key) >> 24 != 0) place = (place + 1) & (pairs_.size() - 1);
-        pairs_[place] = key | rank;
+        for (size_t place = bucket_of(key);; place = bucket_after(place)) {
+            for (uint64_t& row : pairs_[place].rows) {
+                if (row != PairBucket::kEmpty && (row ^ key) >> 24 != 0) continue;
+                row = key | rank;
+                return;
+            }
+        }
     }
 
     std::vector<uint8_t> text_;
     std::vector<uint64_t> offsets_;
-    std::vector<uint32_t> ids_, merged_, byte_ranks_;
-    LargeVector<uint64_t> pairs_;
+    std::vector<uint32_t> ids_, merged_, border_ranks_;
+    std::vector<Character> characters_;
+    LargeVector<PairBucket> pairs_;
     int pair_shift_ = 0;
     std::unordered_map<std::string, uint32_t> whole_pieces_;
 };
