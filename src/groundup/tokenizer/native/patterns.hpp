@@ -29,12 +29,13 @@ inline size_t contraction(const uint8_t* p, const uint8_t* end, bool any_case) {
 // The first position from `p` whose character is not among `wanted`.
 template <typename Wanted>
 inline const uint8_t* skip(const uint8_t* p, const uint8_t* end, Wanted wanted) {
-    while (p < end) {
+    for (;;) {
+        while (p < end && *p < 0x80 && wanted(classes.of_ascii(*p))) ++p;
+        if (p == end || *p < 0x80) return p;
         const Character c = classes.at(p, end);
-        if (!wanted(c.cls)) break;
+        if (!wanted(c.cls)) return p;
         p += c.length;
     }
-    return p;
 }
 
 inline bool is_other(Class c) { return c == Class::other || c == Class::mark; }
@@ -43,7 +44,7 @@ inline bool is_other(Class c) { return c == Class::other || c == Class::mark; }
 inline const uint8_t* white_end(const uint8_t* p, const uint8_t* end, bool lines, bool whole_at_end) {
     const uint8_t *q = p, *last = p, *after_newline = nullptr;
     while (q < end) {
-        const Character c = classes.at(q, end);
+        const Character c = *q < 0x80 ? Character{classes.of_ascii(*q), 1} : classes.at(q, end);
         if (!is_white(c.cls)) break;
         last = q;
         q += c.length;

@@ -74,13 +74,18 @@ public:
 
     const Bucket* bucket(uint64_t hash) const { return &buckets_[hash >> shift_]; }
 
-    // The row of a piece, in its bucket or in the other that it may stand in; nullptr if it is not there.
+    // The row of a piece, in its bucket or in that one's neighbour; nullptr if it is not there.
     const Row* find(const Key& key, uint64_t hash) const {
-        for (const Bucket* place : {bucket(hash), bucket(other(hash))})
-            for (const Row& row : place->rows)
-                if (row.key == key) return &row;
+        const size_t own = hash >> shift_;
+        for (const Row& row : buckets_[own].rows)
+            if (row.key == key) return &row;
+        if (!overflowed_[own]) return nullptr;
+        for (const Row& row : buckets_[own ^ 1].rows)
+            if (row.key == key) return &row;
         return nullptr;
     }
+
+    void count_lookups(size_t count) { lookups_ += count; }
 
     // Write a row's ids to `out`. Returns how many.
     size_t copy(const Row& row, uint32_t* out) const {
@@ -94,7 +99,19 @@ public:
     }
 
     void insert(const Key& key, uint64_t hash, const uint32_t* ids, size_t count) {
-        if (used_ > buckets_.size() && buckets_.size() < kMostBuckets) grow();
+        ++misses_;
+        if (used_ > buckets_.size()) {
+            // More memory is dear, and so is writing to it: pieces that hardly ever come again, as in base64, are
+            // not worth it. Of these a sample is kept, so that a change of the text is noticed.
+            if (buckets_.size() < kManyBuckets || misses_ * 4 < lookups_) {
+                if (buckets_.size() < kMostBuckets) grow();
+                misses_ = lookups_ = 0;
+            } else if (misses_ % kSample) {
+                return;
+            } else if (misses_ > kPatience) {
+                misses_ = lookups_ = 0;
+            }
+        }
         Row row{key, {0, 0, 0}, static_cast<uint32_t>(count)};
         if (count <= kInline)
             std::memcpy(row.ids, ids, count * sizeof *ids);
@@ -124,7 +141,8 @@ public:
     }
 
 private:
-    static constexpr size_t kFirstBuckets = 1 << 11, kMostBuckets = 1 << 19, kWays = 4;
+    static constexpr size_t kFirstBuckets = 1 << 12, kManyBuckets = 1 << 16, kMostBuckets = 1 << 19, kWays = 4;
+    static constexpr size_t kSample = 16, kPatience = 1 << 16;
     static constexpr size_t kFirstLongRows = 1 << 10, kMostLongRows = 1 << 20;
     static constexpr size_t kMostStored = 1 << 24;  // 64 MB
 
@@ -136,6 +154,7 @@ private:
 
     void set_buckets(size_t count) {
         buckets_.assign(count, Bucket{});
+        overflowed_.assign(count, false);
         shift_ = 64 - __builtin_ctzll(count);
         used_ = 0;
     }
@@ -159,19 +178,19 @@ private:
         return static_cast<uint32_t>(place);
     }
 
-    static uint64_t other(uint64_t hash) { return hash * 0x9E3779B97F4A7C15; }
-
     // A piece that comes first is likely to come often: it stays where it is found at once.
     void place(const Row& row, uint64_t hash) {
-        Row* const first = buckets_[hash >> shift_].rows;
-        Row* const second = buckets_[other(hash) >> shift_].rows;
-        for (Row* free : {first, first + 1, second, second + 1}) {
+        const size_t own = hash >> shift_;
+        Row* const rows = buckets_[own].rows;
+        Row* const neighbours = buckets_[own ^ 1].rows;
+        for (Row* free : {rows, rows + 1, neighbours, neighbours + 1}) {
             if (free->count) continue;
             *free = row;
             ++used_;
+            if (free >= neighbours && free < neighbours + 2) overflowed_[own] = true;
             return;
         }
-        second[1] = row;
+        rows[1] = row;
     }
 
     void place_long(const LongRow& row) {
@@ -184,7 +203,7 @@ private:
 
     void grow() {
         const LargeVector<Bucket> old = std::move(buckets_);
-        set_buckets(old.size() * 4);
+        set_buckets(old.size() * 2);
         for (const Bucket& bucket : old)
             for (const Row& row : bucket.rows)
                 if (row.count) place(row, row.key.hash());
@@ -192,16 +211,18 @@ private:
 
     void grow_long() {
         const LargeVector<LongRow> old = std::move(long_rows_);
-        set_long_rows(old.size() * 4);
+        set_long_rows(old.size() * 2);
         for (const LongRow& row : old)
             if (row.size) place_long(row);
     }
 
     LargeVector<Bucket> buckets_;
+    std::vector<bool> overflowed_;  // whether pieces of a bucket stand in its neighbour
     LargeVector<LongRow> long_rows_;
     LargeVector<uint32_t> store_;
     int shift_ = 0, long_shift_ = 0;
     size_t used_ = 0, long_used_ = 0;
+    size_t lookups_ = 0, misses_ = 0;  // of short pieces, since it was last to grow
 };
 
 }  // namespace groundup

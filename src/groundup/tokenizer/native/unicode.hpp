@@ -42,6 +42,8 @@ public:
 
     Class of(uint32_t point) const { return static_cast<Class>(blocks_[block_at_[point >> 8] + (point & 255)]); }
 
+    Class of_ascii(uint8_t byte) const { return of_byte_[byte]; }
+
     // The character at `p`. Bytes that are not UTF-8 are characters of their own, of class other.
     Character at(const uint8_t* p, const uint8_t* end) const {
         const uint8_t lead = *p;

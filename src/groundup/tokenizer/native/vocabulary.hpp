@@ -47,6 +47,7 @@ public:
         : text_(text, text + offsets[num_tokens]),
           offsets_(offsets, offsets + num_tokens + 1),
           ids_(ids, ids + num_tokens),
+          byte_ranks_(1 << 16, kNoRank),
           border_ranks_(1 << 16, kNoRank),
           characters_(kCharacters) {
         size_t size = 64;
@@ -88,7 +89,11 @@ public:
     void set_character(uint32_t code, const Character& character) { characters_[code] = character; }
     static constexpr uint32_t kCharacters = 1 << 16;
 
-    // Pairs of indices stand in the bucket of their key, or if that is full, in the next that is not.
+    // The rank of a pair of bytes; kNoRank if it does not merge.
+    uint32_t byte_rank(uint32_t left, uint32_t right) const { return byte_ranks_[left << 8 | right]; }
+    const uint32_t* byte_ranks() const { return byte_ranks_.data(); }
+
+    // Other pairs of indices stand in the bucket of their key, or if that is full, in the next that is not.
     // A row is left (20 bits), right (20 bits), rank (24 bits).
     struct alignas(64) PairBucket {
         static constexpr int kRows = 8;
@@ -116,6 +121,10 @@ public:
 private:
     // A pair that is named twice has its last rank, as in Hugging Face's library.
     void add_pair(uint32_t left, uint32_t right, uint32_t rank) {
+        if ((left | right) < 256) {
+            byte_ranks_[left << 8 | right] = rank;
+            return;
+        }
         const uint64_t key = pair_key(left, right);
         for (size_t place = bucket_of(key);; place = bucket_after(place)) {
             for (uint64_t& row : pairs_[place].rows) {
@@ -128,7 +137,7 @@ private:
 
     std::vector<uint8_t> text_;
     std::vector<uint64_t> offsets_;
-    std::vector<uint32_t> ids_, merged_, border_ranks_;
+    std::vector<uint32_t> ids_, merged_, byte_ranks_, border_ranks_;
     std::vector<Character> characters_;
     LargeVector<PairBucket> pairs_;
     int pair_shift_ = 0;
