@@ -41,7 +41,7 @@ def encode_rows(
     with ArrayWriter(shard, dtype) as tokens:
         for start, end, ends_piece in rows.tolist():
             for first, last in store.segments(start, end, SEGMENT_BYTES):
-                tokens.append(tokenizer.encode_ordinary(store.read(first, last)))
+                tokens.append(tokenizer.encode_array(store.read(first, last)))
                 untold += last - first
                 if untold >= SEGMENT_BYTES // 4:
                     tell(untold)

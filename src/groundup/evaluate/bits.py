@@ -76,7 +76,7 @@ def evaluate_text(
     model: Decoder, tokenizer: Tokenizer, text: bytes, on_progress: Callable[[float], None] | None = None
 ) -> Evaluation:
     """The figures of one document, in float32 on the CPU."""
-    ids = np.array([tokenizer.end_of_text, *tokenizer.encode_ordinary(text)], dtype=np.int64)
+    ids = np.concatenate([[tokenizer.end_of_text], tokenizer.encode_array(text)]).astype(np.int64)
     return evaluate_tokens(
         model, ids, tokenizer.byte_lengths, device="cpu", precision="fp32", on_progress=on_progress
     )

@@ -17,6 +17,7 @@ from groundup.pipeline.numbers import bytes_text, human
 from groundup.plan.budget import parse_budget
 from groundup.recipe import DataRecipe, TrainRecipe, load, ready_recipes
 from groundup.run import Run
+from groundup.tokenizer import native
 
 _LEAST_FREE_BYTES = 2 << 30
 _LEAST_MEMORY_BYTES = 2 << 30
@@ -67,6 +68,12 @@ def _machine() -> Iterator[Finding]:
     for place, name in ((folder, "the cache"), (Path.cwd(), "this folder")):
         free = shutil.disk_usage(place).free
         yield Finding(free > _LEAST_FREE_BYTES, f"{bytes_text(free)} are free on the disk of {name} ({place}).")
+    yield Finding(
+        native.module is not None,
+        f"The tokenizer's compiled part runs ({native.instructions})."
+        if native.module
+        else "The tokenizer runs in plain Python, some 30 times slower; install a C++ compiler, then groundup again.",
+    )
     yield Finding(True, f"The default corpus here is {default_corpus()}.")
 
 

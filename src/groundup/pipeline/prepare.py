@@ -98,7 +98,7 @@ def describe(recipe: Recipe, text: Text, tokenizer: Tokenizer) -> Corpus:
     """What the planner needs to know of the text, measured on samples."""
     seed = derive(recipe.seed, "rate")
     sample = list(data.sample(text.store, _RATE_SAMPLE_BYTES, seed))
-    num_tokens = sum(len(tokenizer.encode_ordinary(piece)) + 1 for piece in sample)
+    num_tokens = sum(len(tokenizer.encode_array(piece)) + 1 for piece in sample)
     return Corpus(
         train_bytes=text.train_bytes,
         bytes_per_token=sum(map(len, sample)) / num_tokens,

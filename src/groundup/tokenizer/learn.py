@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from groundup.errors import UserError
 from groundup.tokenizer import native
 from groundup.tokenizer.encode import native_pattern, piece_ends
 from groundup.tokenizer.pretokenize import as_bytes, as_text, as_utf8, splitter, sure_cut
@@ -83,16 +84,21 @@ class _NativePieces:
             self._native.merge_counts(counts, self._idle.get())
         options, order = self._options, byte_order(self._options.ties)
         pairs = array("I")
-        pairs.frombytes(
-            self._native.train(
-                *self._native.take_pieces(counts),
-                bytes(map(order.index, range(256))),
-                options.num_merges,
-                options.min_frequency,
-                native.TIES.index(options.ties),
-                progress,
+        id_of_byte = bytes(map(order.index, range(256)))
+        rule = native.TIES.index(options.ties)
+        try:
+            pairs.frombytes(
+                self._native.train(
+                    *self._native.take_pieces(counts),
+                    id_of_byte,
+                    options.num_merges,
+                    options.min_frequency,
+                    rule,
+                    progress,
+                )
             )
-        )
+        except ValueError as error:
+            raise UserError(f"cannot train a tokenizer on so much: {error}; give fewer documents") from None
         tokens = [bytes([byte]) for byte in order]
         merges: Merges = []
         for left, right in zip(pairs[::2], pairs[1::2], strict=True):

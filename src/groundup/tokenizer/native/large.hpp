@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -34,6 +35,19 @@ struct LargeAllocator {
     bool operator==(const LargeAllocator&) const { return true; }
     bool operator!=(const LargeAllocator&) const { return false; }
 };
+
+struct FreeMemory {
+    void operator()(void* memory) const { std::free(memory); }
+};
+
+// Not initialised.
+template <typename T>
+using LargeArray = std::unique_ptr<T[], FreeMemory>;
+
+template <typename T>
+LargeArray<T> make_large_array(size_t count) {
+    return LargeArray<T>(LargeAllocator<T>().allocate(count));
+}
 
 template <typename T>
 using LargeVector = std::vector<T, LargeAllocator<T>>;

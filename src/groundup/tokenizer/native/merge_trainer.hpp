@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "large.hpp"
 #include "pair_table.hpp"
 
 namespace groundup {
@@ -81,8 +82,8 @@ private:
 
 // The symbols of all words of two or more bytes, a border before and behind every word.
 struct Row {
-    std::unique_ptr<uint32_t[]> symbols;
-    std::unique_ptr<Weight[]> weights;
+    LargeArray<uint32_t> symbols;
+    LargeArray<Weight> weights;
     size_t size = 0;
     uint64_t total_weight = 0;
 
@@ -90,8 +91,8 @@ struct Row {
         size_t capacity = 1;
         for_each_copy(words, [&](size_t word, Weight) { capacity += words.length(word) + 1; });
         if (capacity > UINT32_MAX) throw std::length_error("the distinct words have more than 4 GB");
-        symbols.reset(new uint32_t[capacity]);  // not make_unique, which would write zeros first
-        weights.reset(new Weight[capacity]);
+        symbols = make_large_array<uint32_t>(capacity);
+        weights = make_large_array<Weight>(capacity);
         weights[size] = Weight::within(0);
         symbols[size++] = border;
         for_each_copy(words, [&](size_t word, Weight weight) {
@@ -210,7 +211,7 @@ public:
 
     std::vector<Merge> run(const std::function<bool(double)>& progress) {
         std::vector<Merge> merges;
-        count(std::max(min_frequency_, row_.total_weight / kFirstThreshold));
+        count_bytes(std::max(min_frequency_, row_.total_weight / kFirstThreshold));
         while (merges.size() < num_merges_) {
             if (candidates_.empty()) {
                 if (threshold_ == min_frequency_) break;
@@ -257,6 +258,40 @@ private:
     uint64_t lower_threshold(size_t num_done) const {
         const uint64_t divisor = std::clamp<uint64_t>(4 * num_merges_ / (num_done + 1), 4, 128);
         return std::max(min_frequency_, threshold_ / divisor);
+    }
+
+    // `count` before the first merge: pairs of bytes are few enough for a table of all.
+    void count_bytes(uint64_t threshold) {
+        threshold_ = threshold;
+        constexpr uint32_t kNone = ~uint32_t{0};
+        std::vector<uint64_t> counts(1 << 16);
+        std::vector<uint32_t> num_places(1 << 16), entry_of(1 << 16, kNone);
+        const uint32_t* const symbols = row_.symbols.get();
+        const auto each = [&](auto visit) {
+            for (uint32_t boundary = 1; boundary < row_.size; ++boundary)
+                if ((symbols[boundary - 1] | symbols[boundary]) < 256)
+                    visit(boundary, symbols[boundary - 1] << 8 | symbols[boundary]);
+        };
+        each([&](uint32_t boundary, uint32_t index) {
+            counts[index] += row_.weights[boundary].value();
+            ++num_places[index];
+        });
+        std::vector<Candidate> candidates;
+        for (uint32_t index = 0; index < counts.size(); ++index) {
+            if (!counts[index] || counts[index] < threshold_) continue;
+            const Pair pair = pair_of(index >> 8, index & 255);
+            entry_of[index] = static_cast<uint32_t>(table_.entries().size());
+            Entry& entry = table_.add(pair);
+            entry.count = counts[index];
+            entry.places = arena_.allocate(num_places[index]);
+            candidates.push_back({entry.count, pair});
+        }
+        candidates_ = Candidates(Worse{&order_}, std::move(candidates));
+        each([&](uint32_t boundary, uint32_t index) {
+            if (entry_of[index] == kNone) return;
+            Entry& entry = table_.entries()[entry_of[index]];
+            entry.places[entry.num_places++] = boundary;
+        });
     }
 
     // Track the pairs of the row that occur at least `threshold` times.

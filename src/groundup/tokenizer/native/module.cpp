@@ -7,6 +7,8 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "kernels.hpp"
@@ -26,19 +28,23 @@ struct Buffer {
     size_t size() const { return static_cast<size_t>(view.len) / sizeof(T); }
 };
 
-// Runs `work` without the interpreter's lock; false with MemoryError set if there was no memory.
+// Runs `work` without the interpreter's lock; false with MemoryError or ValueError set if it fails.
 template <typename Work>
 bool unlocked(Work work) {
     PyThreadState* state = PyEval_SaveThread();
-    bool failed = false;
+    PyObject* kind = nullptr;
+    std::string message;
     try {
         work();
     } catch (const std::bad_alloc&) {
-        failed = true;
+        kind = PyExc_MemoryError;
+    } catch (const std::length_error& error) {
+        kind = PyExc_ValueError;
+        message = error.what();
     }
     PyEval_RestoreThread(state);
-    if (failed) PyErr_NoMemory();
-    return !failed;
+    if (kind) PyErr_SetString(kind, message.c_str());
+    return !kind;
 }
 
 // A tokenizer's tables, and caches of which each call takes one, so that threads do not share them.

@@ -87,7 +87,7 @@ private:
     }
 
     void grow() {
-        std::vector<Row> old(rows_.size() * 2);
+        LargeVector<Row> old(rows_.size() * 2);
         old.swap(rows_);
         set_shifts();
         for (const Row& row : old) {
@@ -99,7 +99,7 @@ private:
     }
 
     void grow_long() {
-        std::vector<LongRow> old(long_rows_.size() * 2);
+        LargeVector<LongRow> old(long_rows_.size() * 2);
         old.swap(long_rows_);
         set_shifts();
         for (const LongRow& row : old) {
@@ -110,9 +110,9 @@ private:
         }
     }
 
-    std::vector<Row> rows_;
-    std::vector<LongRow> long_rows_;
-    std::vector<uint8_t> text_;
+    LargeVector<Row> rows_;
+    LargeVector<LongRow> long_rows_;
+    LargeVector<uint8_t> text_;
     int shift_ = 0, long_shift_ = 0;
     size_t used_ = 0, long_used_ = 0;
 };
