@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from heapq import heapify, heappop, heappush
-from itertools import chain, pairwise
+from itertools import chain, pairwise, starmap
 from operator import add
 from typing import Any, Protocol
 
@@ -73,7 +73,7 @@ class NativeEncoder:
     def __init__(self, definition: Definition) -> None:
         ids = definition.ids
         tokens = [bytes([byte]) for byte in range(256)]
-        tokens += [token for token in ids if len(token) != 1]
+        tokens += dict.fromkeys(chain(starmap(add, definition.merges), ids.keys() - set(tokens)))
         index = dict(zip(tokens, range(len(tokens)), strict=True)).__getitem__
         lefts, rights = zip(*definition.merges, strict=True) if definition.merges else ((), ())
         merges = np.empty((len(lefts), 3), np.uint32)

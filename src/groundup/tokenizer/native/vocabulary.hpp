@@ -63,6 +63,7 @@ public:
     void add(const Merge& merge) {
         const uint32_t rank = static_cast<uint32_t>(merged_.size());
         merged_.push_back(merge.merged);
+        in_order_ = in_order_ && merge.merged == 256 + rank;
         add_pair(merge.left, merge.right, rank);
         const uint8_t before = text_[offsets_[merge.left + 1] - 1], after = *text(merge.right);
         uint32_t& lowest = border_ranks_[before << 8 | after];
@@ -73,7 +74,7 @@ public:
     uint32_t id(uint32_t index) const { return ids_[index]; }
     size_t length(uint32_t index) const { return offsets_[index + 1] - offsets_[index]; }
     const uint8_t* text(uint32_t index) const { return text_.data() + offsets_[index]; }
-    uint32_t merged(uint32_t rank) const { return merged_[rank]; }
+    uint32_t merged(uint32_t rank) const { return in_order_ ? 256 + rank : merged_[rank]; }
 
     // The lowest rank of the pairs whose left ends with one byte and whose right begins with the other: whatever the
     // tokens beside a border between two bytes have become, no merge across it has a lower rank.
@@ -141,6 +142,7 @@ private:
     std::vector<Character> characters_;
     LargeVector<PairBucket> pairs_;
     int pair_shift_ = 0;
+    bool in_order_ = true;  // whether every merge makes the next token
     std::unordered_map<std::string, uint32_t> whole_pieces_;
 };
 
