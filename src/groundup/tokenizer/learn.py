@@ -43,7 +43,9 @@ def learn_merges(documents: Iterable[Document], options: Options, progress: Prog
     report = progress or (lambda _: None)
     pieces = _NativePieces(options) if native.module else _PlainPieces(options)
     _count(pieces, documents, options.threads, lambda done: report(done * _COUNTING))
-    return pieces.train(lambda done: report(_COUNTING + done * (1 - _COUNTING)))
+    merges = pieces.train(lambda done: report(_COUNTING + done * (1 - _COUNTING)))
+    report(1.0)  # also if the pieces offer fewer merges than wanted
+    return merges
 
 
 class _Pieces(Protocol):

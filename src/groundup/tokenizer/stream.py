@@ -1,5 +1,6 @@
 """A text that comes in chunks, as parts that can be encoded by themselves."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
@@ -46,12 +47,13 @@ def _place_to_cut(text: bytes, start: int, special_tokens: frozenset[str], longe
     """The last place where the text may be cut; `start` if there is none."""
     end = len(text) - longest  # a special token that begins later may not be whole yet
     while (place := sure_cut(text, start, end)) > start:
-        around = (max(place - longest, 0), min(place + longest, len(text)))
-        if not any(found.start() < place < found.end() for found in _found(text, around, special_tokens)):
+        found = _found(text, min(place + longest, len(text)), special_tokens)
+        if not any(token.start() < place < token.end() for token in found):
             return place
         end = place
     return start
 
 
-def _found(text: bytes, around: tuple[int, int], special_tokens: frozenset[str]) -> Iterator[Any]:
-    return any_of(special_tokens).finditer(text, *around) if special_tokens else iter(())
+def _found(text: bytes, end: int, special_tokens: frozenset[str]) -> Iterator[re.Match[bytes]]:
+    """The special tokens before `end`, looked for from the start, since one that is found hides those it overlaps."""
+    return any_of(special_tokens).finditer(text, 0, end) if special_tokens else iter(())
