@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from groundup.data import DocumentStore, Shards, encode, encode_worker, holdout
 from groundup.errors import UserError
 from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.encode import Ids
 
 from .conftest import MakeStore
 
@@ -72,12 +75,13 @@ def test_the_manifest_and_the_files(make_store: MakeStore, tokenizer: Tokenizer,
 def test_the_vocabulary_decides_the_bytes_of_an_id(
     make_store: MakeStore, tokenizer: Tokenizer, tmp_path: Path, vocabulary_size: int, dtype: type
 ) -> None:
-    large = Tokenizer(tokenizer._definition)
-    large.vocabulary_size = vocabulary_size
+    special_tokens = {"<|endoftext|>": vocabulary_size - 1}
+    large = Tokenizer(replace(tokenizer.definition, special_tokens=special_tokens))
+    assert large.vocabulary_size == vocabulary_size
     shards = encode(make_store(b"text"), np.array([[0, 4]]), large, tmp_path / "s", name="train")
     ids = shards.read(0, shards.num_tokens)
     assert shards.dtype == ids.dtype == np.load(tmp_path / "s/shard-00000.npy").dtype == dtype
-    assert ids.tolist() == [*tokenizer.encode_ordinary(b"text"), tokenizer.end_of_text]
+    assert ids.tolist() == [*tokenizer.encode_ordinary(b"text"), vocabulary_size - 1]
 
 
 def test_long_pieces_are_encoded_in_segments(
@@ -87,9 +91,9 @@ def test_long_pieces_are_encoded_in_segments(
     seen: list[int] = []
 
     class Watched(Tokenizer):
-        def encode_ordinary(self, text: str | bytes) -> list[int]:
+        def encode_array(self, text: str | bytes, **options: Any) -> Ids:
             seen.append(len(text))
-            return tokenizer.encode_ordinary(text)
+            return tokenizer.encode_array(text, **options)
 
     watched = Watched(tokenizer._definition)
     done: list[int] = []

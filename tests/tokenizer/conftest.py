@@ -2,10 +2,13 @@
 
 import argparse
 import inspect
+import itertools
 import json
 import lzma
+import tarfile
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,57 @@ import tiktoken
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from groundup.tokenizer import Tokenizer
+from groundup.tokenizer import Tokenizer, native
 from groundup.tokenizer.alphabet import to_characters
 
 CHARACTERS = 100_000
+
+Running = typing.ContextManager[None]
+
+
+@contextmanager
+def _running(path: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if path == "plain":
+            patch.setattr(native, "module", None)
+        else:
+            assert native.module.use(path) == path
+        try:
+            yield
+        finally:
+            if path != "plain":
+                native.module.use(native.instructions)
+
+
+@pytest.fixture(scope="session")
+def instruction_sets() -> list[str]:
+    """Those for which the C++ was compiled and that this processor has; skips where there is no C++."""
+    if native.module is None:
+        pytest.skip("the C++ part of the tokenizer is not here, or not wanted")
+    found = [name for name in ("portable", "avx2", "avx512") if native.module.use(name)]
+    native.module.use(native.instructions)
+    return found
+
+
+@pytest.fixture(scope="session")
+def code_paths(request: pytest.FixtureRequest) -> list[str]:
+    """Each way in which this machine can tokenize: plain Python, and the C++ for each of `instruction_sets`."""
+    return ["plain", *(request.getfixturevalue("instruction_sets") if native.module else [])]
+
+
+@pytest.fixture(scope="session")
+def running() -> Callable[[str], Running]:
+    """`with running(path):` tokenizers that are made and used here take this one of `code_paths`."""
+    return _running
+
+
+@pytest.fixture(params=["plain", "portable", "avx2", "avx512"])
+def code_path(request: pytest.FixtureRequest, code_paths: list[str]) -> Iterator[str]:
+    """Runs a test on each of `code_paths`."""
+    if request.param not in code_paths:
+        pytest.skip(f"{request.param} is not here")
+    with _running(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +78,24 @@ def texts(shared_data: Path) -> dict[str, str]:
         "english": (shared_data / "pretrain_en" / "tinyshakespeare.txt").read_text("utf-8")[:CHARACTERS],
         "chinese": chinese[:CHARACTERS],
         "code": (inspect.getsource(argparse) + inspect.getsource(typing))[:CHARACTERS],
+    }
+
+
+@pytest.fixture(scope="session")
+def real_texts(shared_data: Path) -> dict[str, str]:
+    """Half a million characters: English, Chinese, both in turn, captions in three languages, and Python."""
+
+    def read(name: str, *fields: str) -> str:
+        with lzma.open(shared_data / f"{name}.jsonl.xz", "rt", encoding="utf-8") as file:
+            lines = map(json.loads, itertools.islice(file, 2000))
+            return "\n".join(line[field] for line in lines for field in fields)
+
+    return {
+        "english": read("pretrain_en/books_valid", "text")[:150_000],
+        "chinese": read("pretrain_zh/cluecorpus_sample", "text")[:80_000],
+        "documentation": read("translation/pydocs_en_zh", "en", "zh")[:120_000],
+        "captions": read("translation/multi30k_val_en_de_fr", "en", "de", "fr")[:60_000],
+        "code": "".join(map(inspect.getsource, (argparse, tarfile))),
     }
 
 

@@ -1,14 +1,15 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.tokenizer import Tokenizer, encode
 from groundup.tokenizer.definition import Definition
-from groundup.tokenizer.encode import PieceEncoder, merge_symbols
-from groundup.tokenizer.pretokenize import PATTERNS
+from groundup.tokenizer.encode import PieceEncoder, PlainEncoder, merge_symbols
+from groundup.tokenizer.pretokenize import PATTERNS, splitter
 
 
 def merge_as_defined(symbols: list[int], ranks: dict[int, int], merged: list[int]) -> list[int]:
@@ -62,9 +63,13 @@ def test_work_on_a_long_piece_grows_linearly(text: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["a", " ", "\n", "ab", "中", "🙂!"])
 def test_long_runs_give_the_peers_ids(
-    text: str, trained: Callable[[str], Tokenizer], hugging_face: Callable, tiktoken_encoding: Callable
+    text: str,
+    code_path: str,
+    trained: Callable[[str], Tokenizer],
+    hugging_face: Callable,
+    tiktoken_encoding: Callable,
 ) -> None:
-    tokenizer = trained("cl100k")
+    tokenizer = Tokenizer(trained("cl100k").definition)
     run = text * (200_000 // len(text))
     ids = tokenizer.encode_ordinary(run)
     assert ids == hugging_face(tokenizer).encode(run).ids
@@ -77,19 +82,22 @@ def test_memory_is_bounded_and_ids_stay_right(
     tokenizer = trained("cl100k")
     expected = tokenizer.encode_ordinary(texts["english"])
     monkeypatch.setattr(encode, "_REMEMBERED_PIECES", 10)
-    encoder = PieceEncoder(Definition(pattern="", merges=tuple(tokenizer.merges), special_tokens={}))
-    split = Tokenizer.train([], 256, special_tokens=())._split
+    plain = PlainEncoder(tokenizer.definition)
+    out = np.empty(len(texts["english"].encode()), np.uint32)
+    assert out[: plain.encode(texts["english"].encode(), out)].tolist() == expected
+    pieces = plain._pieces
+    assert 0 < len(pieces) <= 10
     ids = []
-    for piece in split(texts["english"]):
-        ids += encoder[piece]
-        assert len(encoder) <= 10
+    for piece in splitter(tokenizer.pattern)(texts["english"]):
+        ids += pieces[piece]
+        assert piece in pieces and len(pieces) <= 10
     assert ids == expected
-    before = dict(encoder)
-    assert len(encoder["x" * 1000]) > 0
-    assert encoder == before  # long pieces are not kept
+    before = dict(pieces)
+    assert len(pieces["x" * 1000]) > 0
+    assert pieces == before  # long pieces are not kept
 
 
-def test_whole_pieces_win_over_merges() -> None:
+def test_whole_pieces_win_over_merges(code_path: str) -> None:
     vocabulary = {bytes([byte]): byte for byte in range(256)} | {b"ab": 256, b"abc": 257}
     rules = {
         "pattern": PATTERNS["gpt2"],
@@ -97,5 +105,13 @@ def test_whole_pieces_win_over_merges() -> None:
         "special_tokens": {},
         "vocabulary": vocabulary,
     }
-    assert PieceEncoder(Definition(**rules))["abc"] == (256, ord("c"))
-    assert PieceEncoder(Definition(**rules, whole_pieces=True))["abc"] == (257,)
+    assert Tokenizer(Definition(**rules)).encode("abc ab xabc") == [256, 99, 32, 256, 32, 120, 256, 99]
+    assert Tokenizer(Definition(**rules, whole_pieces=True)).encode("abc ab xabc") == [
+        257,
+        32,
+        256,
+        32,
+        120,
+        256,
+        99,
+    ]

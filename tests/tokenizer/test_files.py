@@ -2,12 +2,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.tokenizer.test_gpt2_files import write_pair
 
 from groundup.errors import UserError
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.files import read_definition, write_definition
 from groundup.tokenizer.rank_file import write_file
+
+from .test_gpt2_files import write_pair
 
 
 @pytest.fixture

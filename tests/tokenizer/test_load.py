@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from tests.tokenizer.test_gpt2_files import write_pair
 from tokenizers import decoders, models, normalizers
 
 from groundup.errors import UserError
@@ -11,6 +10,8 @@ from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.files import write_definition
 from groundup.tokenizer.library import LibraryTokenizer
 from groundup.tokenizer.load import load_tokenizer
+
+from .test_gpt2_files import write_pair
 
 
 def test_bytes_bpe_is_ours_in_any_format(trained: Callable[[str], Tokenizer], tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from groundup.errors import UserError
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.pretokenize import PATTERNS
 
-# As in test_pretokenize: no code points on which the engines' versions of Unicode disagree.
-SHARED_UNICODE = st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\u0295")
+from .strategies import ANY_CHARACTER
+
 END = "<|endoftext|>"
 
 
@@ -46,8 +46,8 @@ def test_ids_are_those_of_tiktoken_and_hugging_face(
         assert ids == peer.encode(text).ids
         assert ids == tik.encode_ordinary(text)
 
-    @settings(max_examples=300, deadline=None)
-    @given(st.lists(st.sampled_from([*fragments, END]) | SHARED_UNICODE).map("".join))
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.sampled_from([*fragments, END]) | ANY_CHARACTER).map("".join))
     def on_any_text(text: str) -> None:
         assert tokenizer.encode_ordinary(text) == tik.encode_ordinary(text)
         assert tokenizer.encode(text, allowed_special="all") == peer.encode(text).ids
@@ -62,10 +62,11 @@ def test_any_bytes_come_back(tokenizer: Tokenizer, document: bytes) -> None:
     assert tokenizer.decode_bytes(tokenizer.encode(document, "all")) == document
 
 
-@pytest.mark.parametrize("pattern", [r"\w+", r"[\s\S]+"])
+@pytest.mark.parametrize("pattern", [r"[\p{L}\p{M}]+", r"[\s\S]+"])
 @given(document=st.binary())
 def test_any_bytes_come_back_with_a_pattern_of_ones_own(pattern: str, document: bytes) -> None:
-    tokenizer = Tokenizer.train([document, b"some words, and then some more words"], 300, pattern)
+    documents = [document, b"some words, and then some more words"]
+    tokenizer = Tokenizer.train(documents, 300, pattern, special_tokens=())
     assert tokenizer.decode_bytes(tokenizer.encode_ordinary(document)) == document
 
 
@@ -176,7 +177,8 @@ def test_progress_rises_to_one(texts: dict[str, str]) -> None:
     seen: list[float] = []
     Tokenizer.train(texts.values(), 500, progress=seen.append)
     assert seen == sorted(seen)
-    assert 0 < seen[0] < 0.5
+    assert len(seen) > 50
+    assert 0 < seen[0] <= 0.5
     assert seen[-1] == 1.0
 
 

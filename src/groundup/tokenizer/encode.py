@@ -21,6 +21,7 @@ _LOW = (1 << _SHIFT) - 1
 _NEVER = 1 << 62  # the rank of a pair that does not merge
 _REMEMBERED_CHARACTERS = 64
 _REMEMBERED_PIECES = 1 << 17  # about 20 MB of English words
+_MOST_BYTES = 1 << 31  # of a text that is encoded at once
 _PART_BYTES = 1 << 20  # what a thread encodes at a time
 
 
@@ -43,7 +44,8 @@ def make_encoder(definition: Definition) -> Encoder:
 
 def encode_parts(encoder: Encoder, text: bytes, out: Ids, threads: int) -> int:
     """`encoder.encode` on several threads, which only the native encoder makes use of."""
-    if threads == 1 or not encoder.cuts or len(text) <= _PART_BYTES:
+    few = threads == 1 and len(text) < _MOST_BYTES
+    if few or not encoder.cuts or len(text) <= _PART_BYTES:
         return encoder.encode(text, out)
     places = [0]
     while len(text) - places[-1] > _PART_BYTES:
@@ -93,6 +95,7 @@ class NativeEncoder:
 
     def encode(self, text: bytes | memoryview, out: Ids) -> int:
         """See `Encoder`."""
+        native.checked(text)
         if self._pattern is not None:
             return self._native.encode(self._encoder, self._pattern, text, out)
         return self._native.encode_given(self._encoder, text, piece_ends(self._split(as_text(bytes(text)))), out)

@@ -72,13 +72,14 @@ class _NativePieces:
 
     def count(self, documents: list[bytes]) -> None:
         counts = self._idle.get()
-        for document in documents:
-            if self._pattern is not None:
-                self._native.count(counts, self._pattern, document)
-            else:
-                ends = piece_ends(self._split(as_text(document)))
-                self._native.count_given(counts, document, ends)
-        self._idle.put(counts)
+        try:
+            for document in map(native.checked, documents):
+                if self._pattern is not None:
+                    self._native.count(counts, self._pattern, document)
+                else:
+                    self._native.count_given(counts, document, piece_ends(self._split(as_text(document))))
+        finally:
+            self._idle.put(counts)
 
     def train(self, progress: Progress) -> Merges:
         counts = self._idle.get()
@@ -99,7 +100,7 @@ class _NativePieces:
                     progress,
                 )
             )
-        except ValueError as error:
+        except OverflowError as error:
             raise UserError(f"cannot train a tokenizer on so much: {error}; give fewer documents") from None
         tokens = [bytes([byte]) for byte in order]
         merges: Merges = []
@@ -172,15 +173,19 @@ def _parts(document: Document, cut: bool) -> Iterator[tuple[bytes, float]]:
     if not isinstance(document, Path):
         yield as_utf8(document), 1.0
         return
-    total, left = max(document.stat().st_size, 1), b""
+    total, read = max(document.stat().st_size, 1), 0
+    held: list[bytes] = []  # blocks that are not cut yet
     with document.open("rb") as file:
-        read = 0
         while block := file.read(_BLOCK_BYTES):
             read += len(block)
-            text, searched = left + block, max(len(left) - 8, 0)
-            place = sure_cut(text, searched, len(text)) if cut else searched
-            if place > searched:
-                yield text[:place], min(read / total, 1.0)
-                text = text[place:]
-            left = text
-    yield left, 1.0
+            if cut:
+                # Where the blocks before had no place to cut, only their end may have one now.
+                text, searched = b"".join([*held, block]), max(sum(map(len, held)) - 8, 0)
+                place = sure_cut(text, searched, len(text))
+                held = [text]
+                if place > searched:
+                    yield text[:place], min(read / total, 1.0)
+                    held = [text[place:]]
+            else:
+                held.append(block)
+    yield b"".join(held), 1.0

@@ -18,6 +18,13 @@ MOST_TOKENS = 1 << 20
 """Its tables hold no more."""
 
 
+def checked(text: bytes | memoryview) -> bytes | memoryview:
+    """The text, if it is short enough for 32 bits; UserError if not."""
+    if len(text) >= 1 << 32:
+        raise UserError(f"{len(text):,} bytes of text at once are too many; give them in parts of less than 4 GiB")
+    return text
+
+
 def _load() -> tuple[Any, str]:
     wanted = os.environ.get("GROUNDUP_TOKENIZER", "")
     if wanted == "plain":

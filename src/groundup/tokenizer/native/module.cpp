@@ -28,7 +28,7 @@ struct Buffer {
     size_t size() const { return static_cast<size_t>(view.len) / sizeof(T); }
 };
 
-// Runs `work` without the interpreter's lock; false with MemoryError or ValueError set if it fails.
+// Runs `work` without the interpreter's lock; false with MemoryError or OverflowError set if it fails.
 template <typename Work>
 bool unlocked(Work work) {
     PyThreadState* state = PyEval_SaveThread();
@@ -39,7 +39,7 @@ bool unlocked(Work work) {
     } catch (const std::bad_alloc&) {
         kind = PyExc_MemoryError;
     } catch (const std::length_error& error) {
-        kind = PyExc_ValueError;
+        kind = PyExc_OverflowError;
         message = error.what();
     }
     PyEval_RestoreThread(state);
