@@ -72,7 +72,7 @@ def _machine() -> Iterator[Finding]:
         native.module is not None,
         f"The tokenizer's compiled part runs ({native.instructions})."
         if native.module
-        else "The tokenizer runs in plain Python, some 30 times slower; install a C++ compiler, then groundup again.",
+        else "The tokenizer runs in plain Python, which is slow; install a C++ compiler, then groundup again.",
     )
     yield Finding(True, f"The default corpus here is {default_corpus()}.")
 

@@ -22,7 +22,7 @@ def new_encoder(text: bytes, offsets: Buffer, ids: Buffer, merges: Buffer, whole
     """Tables of tokens (the 256 bytes first), their ids, and merges: indices of left, right and merged token."""
 
 def recover_merges(text: bytes, offsets: Buffer, merges: Buffer) -> None:
-    """Of tokens in order of rank, write the indices of both parts of each after the 256 bytes; -1 if it has none."""
+    """Of tokens in order of rank, the bytes first: write the indices of both parts of the others, -1 if none."""
 
 def encode(encoder: Encoder, pattern: int, text: Buffer, ids: Buffer) -> int:
     """Cut and encode; `ids` has room for one a byte. Returns how many there are."""

@@ -78,7 +78,7 @@ def check_tables(
 ) -> None:
     """ValueError, saying why, unless all bytes have ids, all merges their tokens, and no two tokens one id."""
     numbers = [*vocabulary.values(), *special_tokens.values()]
-    if set(map(type, numbers)) - {int} or not (0 <= min(numbers) and max(numbers) < 1 << 31):
+    if set(map(type, numbers)) - {int} or min(numbers, default=0) < 0 or max(numbers, default=0) >= 1 << 31:
         raise ValueError("an id is not a number from 0 to 2^31 - 1")
     if len(set(numbers)) != len(numbers):
         raise ValueError("two of its tokens have the same id")

@@ -95,7 +95,7 @@ class NativeEncoder:
 
     def encode(self, text: bytes | memoryview, out: Ids) -> int:
         """See `Encoder`."""
-        native.checked(text)
+        native.check_size(text)
         if self._pattern is not None:
             return self._native.encode(self._encoder, self._pattern, text, out)
         return self._native.encode_given(self._encoder, text, piece_ends(self._split(as_text(bytes(text)))), out)

@@ -37,8 +37,8 @@ class Options:
 def learn_merges(documents: Iterable[Document], options: Options, progress: Progress | None = None) -> Merges:
     """Count the pieces of all documents and train merges on them (see `train_merges`).
 
-    Documents are read once, a file block by block; held in memory are the distinct pieces. The merges do not depend
-    on the number of threads. `progress` is called with the fraction done, 0..1.
+    Documents are read once, a file block by block; held in memory are the distinct pieces. The merges do not
+    depend on the number of threads. `progress` is called with the fraction done, 0..1.
     """
     report = progress or (lambda _: None)
     pieces = _NativePieces(options) if native.module else _PlainPieces(options)
@@ -73,7 +73,8 @@ class _NativePieces:
     def count(self, documents: list[bytes]) -> None:
         counts = self._idle.get()
         try:
-            for document in map(native.checked, documents):
+            for document in documents:
+                native.check_size(document)
                 if self._pattern is not None:
                     self._native.count(counts, self._pattern, document)
                 else:

@@ -18,11 +18,10 @@ MOST_TOKENS = 1 << 20
 """Its tables hold no more."""
 
 
-def checked(text: bytes | memoryview) -> bytes | memoryview:
-    """The text, if it is short enough for 32 bits; UserError if not."""
+def check_size(text: bytes | memoryview) -> None:
+    """UserError if places in the text do not fit into 32 bits."""
     if len(text) >= 1 << 32:
         raise UserError(f"{len(text):,} bytes of text at once are too many; give them in parts of less than 4 GiB")
-    return text
 
 
 def _load() -> tuple[Any, str]:

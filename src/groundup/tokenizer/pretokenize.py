@@ -129,22 +129,16 @@ _SOLID = (  # what is no white space: ASCII, Han and their punctuation
     rb"|(?<=\xef\xbc[\x80-\xbf])|(?<=\xe2\x80[\x90-\x9f]))"
 )
 _BREAK = rb"(?=[ \t\r\n,.;:!?]|\xe3\x80[\x81\x82]|\xef\xbc[\x81\x8c\x9a\x9b\x9f])"  # these and 、。！，：；？
-_SURE_CUT = re.compile(
-    rb"(?:(?<=[A-Za-z0-9])|(?<=[\xe5-\xe9][\x80-\xbf]{2}))"
-    + _BREAK
-    + rb"|"
-    + _SOLID
-    + rb"[\r\n](?="
-    + _LETTER
-    + rb")"
-)
+_WORD_END = rb"(?:(?<=[A-Za-z0-9])|(?<=[\xe5-\xe9][\x80-\xbf]{2}))"
+_SURE_CUT = re.compile(_WORD_END + _BREAK + rb"|" + _SOLID + rb"[\r\n](?=" + _LETTER + rb")")
 _NEARBY_BYTES = 1 << 12
 
 
 def sure_cut(text: bytes, start: int, end: int) -> int:
     """The last place in start+1..end-1 where a piece begins whatever stands around it; `start` if there is none.
 
-    True of all `PATTERNS`: white space or punctuation after a letter or a digit, and a letter after one line end. Text may be cut there, and its parts encoded by themselves, without a change of ids.
+    True of all `PATTERNS`: white space or punctuation after a letter or a digit, and a letter after one line end.
+    Text may be cut there, and its parts encoded by themselves, without a change of ids.
     """
     last = end
     while last > start:

@@ -55,5 +55,5 @@ def _place_to_cut(text: bytes, start: int, special_tokens: frozenset[str], longe
 
 
 def _found(text: bytes, end: int, special_tokens: frozenset[str]) -> Iterator[re.Match[bytes]]:
-    """The special tokens before `end`, looked for from the start, since one that is found hides those it overlaps."""
+    """The special tokens before `end`, looked for from the start: one that is found hides those it overlaps."""
     return any_of(special_tokens).finditer(text, 0, end) if special_tokens else iter(())

@@ -36,7 +36,7 @@ _VIEWED_BYTES = 1 << 20  # of longer texts the result is a view of the array tha
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """While hundreds of thousands of pairs are made, the garbage collector would look at all of them many times."""
+    """While hundreds of thousands of pairs are made, the collector would look through all of them many times."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
