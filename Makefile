@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BUILT_FROM := pyproject.toml setup.py $(wildcard src/groundup/tokenizer/native/*)
 
 .PHONY: demo test check clean
 
@@ -19,11 +20,11 @@ check: $(VENV)/installed-test
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml | $(BIN)/pip
+$(VENV)/installed: $(BUILT_FROM) | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable ".[corpora]"
 	touch $@
 
-$(VENV)/installed-test: pyproject.toml | $(BIN)/pip
+$(VENV)/installed-test: $(BUILT_FROM) | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable ".[test]"
 	touch $@
 

@@ -74,7 +74,12 @@ class Decoder(nn.Module):
 
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits (B, T, V) from the residual stream."""
-        return F.linear(x_BTD, self.embedding.weight if self.unembedding is None else self.unembedding.weight)
+        return F.linear(x_BTD, self.unembedding_weight)
+
+    @property
+    def unembedding_weight(self) -> Tensor:
+        """The matrix (V, D) that gives logits: with tied weights the embedding's own."""
+        return self.embedding.weight if self.unembedding is None else self.unembedding.weight
 
     def new_cache(self, batch: int = 1) -> KeyValueCache:
         """An empty key/value cache for `shape.context` tokens."""

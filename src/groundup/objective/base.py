@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,20 @@ class Batch(NamedTuple):
     def to(self, device: str) -> "Batch":
         """The batch on another device."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+@runtime_checkable
+class Unembeds(Protocol):
+    """A model whose logits are `features @ unembedding_weight.T`, so that a loss can take them in parts."""
+
+    @property
+    def unembedding_weight(self) -> Tensor:
+        """(V, D)."""
+        ...
+
+    def features(self, ids_BT: Tensor) -> Tensor:
+        """(B, T, D)."""
+        ...
 
 
 class Loss(NamedTuple):

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from groundup.objective.base import Batch, Loss, Objective
+from groundup.objective.base import Batch, Loss, Objective, Unembeds
+from groundup.objective.cross_entropy import chunked_cross_entropy
 
 
 def collate(windows: npt.NDArray[np.int64]) -> Batch:
@@ -16,10 +17,14 @@ def collate(windows: npt.NDArray[np.int64]) -> Batch:
 
 
 def loss(model: nn.Module, batch: Batch) -> Loss:
-    """The cross-entropy of the next token, in nats, taken in float32."""
-    logits_BTV = model(batch.inputs_BT)
-    mean = F.cross_entropy(logits_BTV.flatten(0, 1).float(), batch.targets_BT.flatten())
-    return Loss(mean, batch.targets_BT.numel())
+    """The cross-entropy of the next token, in nats, taken in float32; in chunks where the model allows it."""
+    targets_N = batch.targets_BT.flatten()
+    if isinstance(model, Unembeds):
+        features_ND = model.features(batch.inputs_BT).flatten(0, 1)
+        mean = chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N)
+    else:
+        mean = F.cross_entropy(model(batch.inputs_BT).flatten(0, 1).float(), targets_N)
+    return Loss(mean, targets_N.numel())
 
 
 CAUSAL = Objective(collate, loss)

@@ -7,16 +7,25 @@ from groundup.shape import Shape, family
 STATE_BYTES_PER_PARAMETER = 16
 # What Python with torch holds before there is a model (measured: 330 MB).
 _PROCESS_BYTES = 330 << 20
+# The loss is taken in chunks of so many bytes of logits, or rows (`groundup.objective.cross_entropy`).
+_CHUNK_BYTES, _CHUNK_ROWS = 4 << 20, 256
 
 
 def train_bytes(shape: Shape, micro_batch: int, precision: str) -> int:
     """Resident bytes at the peak of a training step."""
     tokens = micro_batch * shape.context
-    return _PROCESS_BYTES + STATE_BYTES_PER_PARAMETER * total(shape) + tokens * activation_bytes(shape, precision)
+    states = STATE_BYTES_PER_PARAMETER * total(shape)
+    return _PROCESS_BYTES + states + loss_bytes(shape) + tokens * activation_bytes(shape, precision)
+
+
+def loss_bytes(shape: Shape) -> int:
+    """Bytes of the loss whatever the batch: a chunk of logits in its three forms, the matrix's gradient twice."""
+    chunk = max(_CHUNK_BYTES, _CHUNK_ROWS * 4 * shape.vocabulary_size)
+    return 3 * chunk + 2 * 4 * shape.vocabulary_size * shape.width
 
 
 def activation_bytes(shape: Shape, precision: str) -> int:
-    """Bytes a token that the forward pass keeps for the backward pass, and the logits with their gradient.
+    """Bytes a token that the forward pass keeps for the backward pass; of the loss, its input's gradient.
 
     Counted tensor by tensor for the blocks in `groundup.model`, in the style of Korthikanti et al. 2022
     (arXiv:2205.05198): `size` bytes for what matrix products and attention keep, 4 for norms and residuals.
@@ -32,5 +41,4 @@ def activation_bytes(shape: Shape, precision: str) -> int:
         streams += 2 * 4 * (heads_width + kv_width) if traits.qk_norm else 0
     attention = size * (3 * heads_width + 3 * kv_width) + 2 * size * shape.num_heads * shape.context
     feedforward = size * shape.feedforward_width * (4 if traits.feedforward == "swiglu" else 2)
-    logits = (size + 3 * 4) * shape.vocabulary_size
-    return shape.num_layers * (streams + attention + feedforward) + logits
+    return shape.num_layers * (streams + attention + feedforward) + 2 * 4 * shape.width

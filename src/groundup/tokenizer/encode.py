@@ -22,7 +22,7 @@ _NEVER = 1 << 62  # the rank of a pair that does not merge
 _REMEMBERED_CHARACTERS = 64
 _REMEMBERED_PIECES = 1 << 17  # about 20 MB of English words
 _MOST_BYTES = 1 << 31  # of a text that is encoded at once
-_PART_BYTES = 1 << 20  # what a thread encodes at a time
+_PARTS, _PART_BYTES = 4, 1 << 20  # parts a thread, of at least so much text
 
 
 class Encoder(Protocol):
@@ -47,24 +47,23 @@ def encode_parts(encoder: Encoder, text: bytes, out: Ids, threads: int) -> int:
     few = threads == 1 and len(text) < _MOST_BYTES
     if few or not encoder.cuts or len(text) <= _PART_BYTES:
         return encoder.encode(text, out)
+    # A few parts a thread: so many that they end at about the same time, so few that starting them costs nothing.
+    size = min(max(len(text) // (_PARTS * threads) + 1, _PART_BYTES), _MOST_BYTES)
     places = [0]
-    while len(text) - places[-1] > _PART_BYTES:
-        place = sure_cut(text, places[-1], places[-1] + _PART_BYTES)
+    while len(text) - places[-1] > size:
+        place = sure_cut(text, places[-1], places[-1] + size)
         if place == places[-1]:  # one long piece
             place = sure_cut(text, places[-1], len(text))
         if place == places[-1]:
             break
         places.append(place)
     places.append(len(text))
-    view, count = memoryview(text), 0
+    view, ids, count = memoryview(text), out.data, 0
     with ThreadPoolExecutor(threads) as pool:
         # Each part has room in `out` for an id a byte, so that none waits for those before it.
-        counts = pool.map(
-            lambda part: encoder.encode(view[part[0] : part[1]], out[part[0] : part[1]]), pairwise(places)
-        )
+        counts = pool.map(lambda part: encoder.encode(view[slice(*part)], out[slice(*part)]), pairwise(places))
         for start, length in zip(places, counts, strict=False):
-            if count != start:
-                out[count : count + length] = out[start : start + length]
+            ids[count : count + length] = ids[start : start + length]
             count += length
     return count
 
@@ -75,7 +74,10 @@ class NativeEncoder:
     def __init__(self, definition: Definition) -> None:
         ids = definition.ids
         tokens = [bytes([byte]) for byte in range(256)]
-        tokens += dict.fromkeys(chain(starmap(add, definition.merges), ids.keys() - set(tokens)))
+        if definition.vocabulary is None:
+            tokens += list(ids)[256:]
+        else:  # what the merges make comes in their order, which the C++ makes use of
+            tokens += dict.fromkeys(chain(starmap(add, definition.merges), ids.keys() - set(tokens)))
         index = dict(zip(tokens, range(len(tokens)), strict=True)).__getitem__
         lefts, rights = zip(*definition.merges, strict=True) if definition.merges else ((), ())
         merges = np.empty((len(lefts), 3), np.uint32)

@@ -58,7 +58,7 @@ public:
 
     struct alignas(32) Row {
         Key key;
-        uint32_t ids[kInline];  // if there are more of them: ids[0] is where they are in the store
+        uint32_t ids[kInline];  // if there are more of them: ids[0] is where they are in many_ids_
         uint32_t count;         // 0: the row is empty
     };
     struct alignas(64) Bucket {
@@ -70,7 +70,10 @@ public:
         uint16_t size, count;
     };
 
-    PieceCache() { clear(kFirstBuckets); }
+    PieceCache() {
+        set_buckets(kFirstBuckets);
+        set_long_rows(kFirstLongRows);
+    }
 
     const Bucket* bucket(uint64_t hash) const { return &buckets_[hash >> shift_]; }
 
@@ -89,7 +92,7 @@ public:
 
     // Write a row's ids to `out`. Returns how many.
     size_t copy(const Row& row, uint32_t* out) const {
-        const uint32_t* ids = row.count <= kInline ? row.ids : store_.data() + row.ids[0];
+        const uint32_t* ids = row.count <= kInline ? row.ids : many_ids_.data() + row.ids[0];
         std::memcpy(out, ids, row.count * sizeof *ids);
         return row.count;
     }
@@ -116,7 +119,7 @@ public:
         if (count <= kInline)
             std::memcpy(row.ids, ids, count * sizeof *ids);
         else
-            row.ids[0] = keep(ids, count, nullptr, 0);
+            row.ids[0] = keep(ids, count);
         place(row, hash);
     }
 
@@ -136,7 +139,7 @@ public:
 
     void insert_long(const uint8_t* piece, size_t size, uint64_t hash, const uint32_t* ids, size_t count) {
         if (long_used_ * 4 > long_rows_.size() * 3 && long_rows_.size() < kMostLongRows) grow_long();
-        const uint32_t place = keep(ids, count, piece, size);
+        const uint32_t place = keep_long(ids, count, piece, size);
         place_long({hash, place, static_cast<uint16_t>(size), static_cast<uint16_t>(count)});
     }
 
@@ -144,13 +147,7 @@ private:
     static constexpr size_t kFirstBuckets = 1 << 12, kManyBuckets = 1 << 16, kMostBuckets = 1 << 19, kWays = 4;
     static constexpr size_t kSample = 16, kPatience = 1 << 16;
     static constexpr size_t kFirstLongRows = 1 << 10, kMostLongRows = 1 << 20;
-    static constexpr size_t kMostStored = 1 << 24;  // 64 MB
-
-    void clear(size_t num_buckets) {
-        set_buckets(num_buckets);
-        set_long_rows(kFirstLongRows);
-        store_.clear();
-    }
+    static constexpr size_t kMostManyIds = 1 << 22, kMostStored = 1 << 24;  // 16 MB, 64 MB
 
     void set_buckets(size_t count) {
         buckets_.assign(count, Bucket{});
@@ -165,16 +162,27 @@ private:
         long_used_ = 0;
     }
 
-    // Keep ids and bytes; if the store is full, everything is forgotten first.
-    uint32_t keep(const uint32_t* ids, size_t count, const uint8_t* piece, size_t size) {
-        const size_t place = store_.size(), words = count + (size + 3) / 4;
-        if (place + words > kMostStored) {
-            clear(buckets_.size());
-            return keep(ids, count, piece, size);
+    // Keep the ids of a short piece; if there is no more room, all short pieces are forgotten first.
+    uint32_t keep(const uint32_t* ids, size_t count) {
+        if (many_ids_.size() + count > kMostManyIds) {
+            set_buckets(buckets_.size());
+            many_ids_.clear();
         }
+        many_ids_.insert(many_ids_.end(), ids, ids + count);
+        return static_cast<uint32_t>(many_ids_.size() - count);
+    }
+
+    // The same for a long piece and its bytes.
+    uint32_t keep_long(const uint32_t* ids, size_t count, const uint8_t* piece, size_t size) {
+        const size_t words = count + (size + 3) / 4;
+        if (store_.size() + words > kMostStored) {
+            set_long_rows(long_rows_.size());
+            store_.clear();
+        }
+        const size_t place = store_.size();
         store_.resize(place + words);
         std::memcpy(store_.data() + place, ids, count * sizeof *ids);
-        if (size) std::memcpy(store_.data() + place + count, piece, size);
+        std::memcpy(store_.data() + place + count, piece, size);
         return static_cast<uint32_t>(place);
     }
 
@@ -219,7 +227,8 @@ private:
     LargeVector<Bucket> buckets_;
     std::vector<bool> overflowed_;  // whether pieces of a bucket stand in its neighbour
     LargeVector<LongRow> long_rows_;
-    LargeVector<uint32_t> store_;
+    LargeVector<uint32_t> many_ids_;  // of short pieces with more than kInline
+    LargeVector<uint32_t> store_;     // of long pieces: the ids, then the bytes
     int shift_ = 0, long_shift_ = 0;
     size_t used_ = 0, long_used_ = 0;
     size_t lookups_ = 0, misses_ = 0;  // of short pieces, since it was last to grow

@@ -11,11 +11,21 @@ from torch.optim import Optimizer
 
 from groundup.errors import UserError, nearest
 from groundup.recipe import TrainRecipe
+from groundup.train.optimizers.adafactor import adafactor
 from groundup.train.optimizers.adamw import adamw
+from groundup.train.optimizers.lion import lion
+from groundup.train.optimizers.muon import muon
+from groundup.train.optimizers.sgd import sgd
 
 OptimizerMaker: TypeAlias = Callable[[nn.Module, TrainRecipe], Optimizer]
 
-OPTIMIZERS: dict[str, OptimizerMaker] = {"adamw": adamw}
+OPTIMIZERS: dict[str, OptimizerMaker] = {
+    "adamw": adamw,
+    "muon": muon,
+    "lion": lion,
+    "adafactor": adafactor,
+    "sgd": sgd,
+}
 
 
 def find_optimizer(name: str) -> OptimizerMaker:

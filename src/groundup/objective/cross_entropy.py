@@ -1,0 +1,63 @@
+"""Cross-entropy through the unembedding, without ever holding the logits.
+
+Logits are by far the largest tensor of a small model with a large vocabulary: V numbers a token, several times
+over (in bfloat16 and float32, with their gradient). Here a few hundred tokens at a time are taken through the
+unembedding, their loss, and back at once (as in Liger Kernel, Hsu et al. 2024, arXiv:2410.10989): what is kept
+for the backward pass are the gradients themselves, D numbers a token and the matrix's own.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Float32 logits of a chunk: larger ones leave the processor's caches. With fewer rows than that, what each chunk
+# adds to the matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
+_CHUNK_BYTES = 4 << 20
+_LEAST_ROWS = 256
+
+
+def chunked_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+    """The mean cross-entropy of targets (N,) int64 under the logits `x_ND @ weight_VD.T`, in nats; float32.
+
+    Products are taken in autocast's dtype where that is on, the softmax in float32.
+    """
+    device = x_ND.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
+    loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, weight_VD, targets_N, dtype)
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, dtype: torch.dtype) -> Tensor:
+        needs_x, needs_weight = ctx.needs_input_grad[:2]
+        num_targets, rows = len(targets_N), max(_LEAST_ROWS, _CHUNK_BYTES // (4 * len(weight_VD)))
+        weight = weight_VD.to(dtype)
+        grad_x = torch.empty_like(x_ND) if needs_x else None
+        grad_weight = torch.zeros_like(weight_VD) if needs_weight else None
+        total = x_ND.new_zeros((), dtype=torch.promote_types(x_ND.dtype, torch.float32))
+        with torch.autocast(x_ND.device.type, enabled=False):
+            for first in range(0, num_targets, rows):
+                part = slice(first, first + rows)
+                x, targets = x_ND[part].to(dtype), targets_N[part, None]
+                log_probabilities = (x @ weight.T).log_softmax(1, dtype=total.dtype)
+                total -= log_probabilities.gather(1, targets).sum()
+                if not (needs_x or needs_weight):
+                    continue
+                # d loss / d logits = (softmax - one-hot) / N, in the same memory.
+                grad = log_probabilities.exp_()
+                grad.scatter_add_(1, targets, grad.new_full((1, 1), -1.0).expand_as(targets))
+                grad = grad.div_(num_targets).to(dtype)
+                if grad_x is not None:
+                    grad_x[part] = grad @ weight
+                if grad_weight is not None:
+                    grad_weight += grad.T @ x
+        ctx.save_for_backward(grad_x, grad_weight)
+        return total / num_targets
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_x, grad_weight = ctx.saved_tensors
+        scaled = (None if grad is None else grad * grad_output for grad in (grad_x, grad_weight))
+        return (*scaled, None, None)

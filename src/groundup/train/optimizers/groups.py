@@ -1,0 +1,22 @@
+"""Which parameters decay, and which are the matrices inside a model."""
+
+from typing import Any
+
+from torch import nn
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups. Decay acts on matrices only: to shrink norms and biases towards zero has no meaning."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [parameter for parameter in parameters if parameter.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices that map one hidden state to another: neither embeddings nor the way back to words."""
+    outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    if isinstance(unembedding := getattr(model, "unembedding", None), nn.Linear):
+        outer.add(id(unembedding.weight))
+    return [parameter for parameter in model.parameters() if parameter.dim() == 2 and id(parameter) not in outer]

@@ -1,0 +1,84 @@
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from groundup.objective import cross_entropy
+from groundup.objective.cross_entropy import chunked_cross_entropy
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 rows a chunk."""
+    monkeypatch.setattr(cross_entropy, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(cross_entropy, "_LEAST_ROWS", 16)
+
+
+def _given(rows: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(rows)
+    x = torch.randn(rows, 5, generator=random, dtype=dtype).requires_grad_()
+    weight = torch.randn(11, 5, generator=random, dtype=dtype).requires_grad_()
+    return x, weight, torch.randint(11, (rows,), generator=random)
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 50])
+def test_loss_and_gradients_are_those_of_torch(rows: int) -> None:
+    x, weight, targets = _given(rows)
+    expected = F.cross_entropy(x @ weight.T, targets)
+    loss = chunked_cross_entropy(x, weight, targets)
+    torch.testing.assert_close(loss, expected)
+    for mine, theirs in zip(
+        torch.autograd.grad(3 * loss, (x, weight)), torch.autograd.grad(3 * expected, (x, weight)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    x, weight, targets = _given(20)
+    assert torch.autograd.gradcheck(lambda x, weight: chunked_cross_entropy(x, weight, targets), (x, weight))
+
+
+@pytest.mark.parametrize("frozen", ["x", "weight", "both"])
+def test_what_is_frozen_gets_no_gradient(frozen: str) -> None:
+    x, weight, targets = _given(20)
+    x.requires_grad_(frozen == "weight")
+    weight.requires_grad_(frozen == "x")
+    loss = chunked_cross_entropy(x, weight, targets)
+    torch.testing.assert_close(loss, F.cross_entropy(x @ weight.T, targets))
+    assert loss.requires_grad == (frozen != "both")
+    if frozen != "both":
+        loss.backward()
+        assert (x.grad is None) == (frozen == "x") and (weight.grad is None) == (frozen == "weight")
+
+
+def test_products_are_taken_in_the_dtype_of_autocast() -> None:
+    x, weight, targets = _given(40, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = chunked_cross_entropy(x, weight, targets)
+    loss.backward()
+    rounded = x.detach().bfloat16().requires_grad_(), weight.detach().bfloat16().requires_grad_()
+    expected = F.cross_entropy((rounded[0] @ rounded[1].T).float(), targets)
+    assert loss.dtype == torch.float32 and x.grad is not None and x.grad.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    expected.backward()
+    torch.testing.assert_close(x.grad, rounded[0].grad.float(), rtol=2e-2, atol=1e-3)
+    torch.testing.assert_close(weight.grad, rounded[1].grad.float(), rtol=2e-2, atol=2e-3)
+
+
+def test_the_logits_are_never_held() -> None:
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, Tensor):
+                self.numel = max(self.numel, made.numel())
+            return made
+
+    x, weight, targets = _given(200)
+    with Largest() as largest:
+        chunked_cross_entropy(x, weight, targets).backward()
+    assert largest.numel == max(x.numel(), weight.numel(), 16 * 11)
