@@ -19,10 +19,17 @@ def _sync(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a temporary neighbour, fsync it, rename it over `path` and fsync the folder."""
+    """Write `path` as `file_atomically` does."""
+    with file_atomically(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def file_atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary neighbour to write; then fsync it, rename it over `path` and fsync the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield temporary
         _sync(temporary)
         temporary.replace(path)
     finally:

@@ -64,11 +64,14 @@ def read_standard_input(split: Split) -> Iterator[Part]:
         file.detach()  # leaves standard input open
 
 
+_CHOOSE = "--set data.field=NAME, or --field NAME for `groundup tokenizer`"
+
+
 def field_of(record: Any, field: str, where: str) -> bytes:
     """The text under `field` of one record as bytes; null is empty. UserError if there is no such text."""
     if field not in record:
         there = ", ".join(sorted(map(str, record))) or "none"
-        raise UserError(f"{where}: no field {field!r}; the fields are: {there}; choose one: --set data.field=NAME")
+        raise UserError(f"{where}: no field {field!r}; the fields are: {there}; choose one: {_CHOOSE}")
     value = record[field]
     if value is None:
         return b""
@@ -76,7 +79,7 @@ def field_of(record: Any, field: str, where: str) -> bytes:
         return value
     if not isinstance(value, str):
         kind = type(value).__name__
-        raise UserError(f"{where}: field {field!r} is {kind}, not text; choose another: --set data.field=NAME")
+        raise UserError(f"{where}: field {field!r} is {kind}, not text; choose another: {_CHOOSE}")
     return encode_text(value)
 
 

@@ -6,7 +6,7 @@ import math
 def human(value: float) -> str:
     """Three digits and a prefix: 1.23M, 45.6k, 789."""
     for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
+        if value >= 0.9995 * size:  # what three digits would round up to it
             return f"{value / size:.3g}{prefix}"
     return f"{value:.3g}"
 
@@ -14,7 +14,7 @@ def human(value: float) -> str:
 def bytes_text(value: float) -> str:
     """Bytes in decimal units: 6.1 MB."""
     for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= size:
+        if value >= 0.9995 * size:  # what three digits would round up to it
             return f"{value / size:.3g} {unit}"
     return f"{value:.0f} bytes"
 

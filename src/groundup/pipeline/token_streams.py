@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from groundup.data.arrays import ArrayWriter
 from groundup.errors import UserError
+from groundup.files import file_atomically
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.special import Special
 from groundup.tokenizer.statistics import AnyTokenizer
@@ -80,14 +81,10 @@ def save_ids(blocks: Iterable[NDArray[np.uint32]], path: Path, vocabulary_size: 
     """
     if path.exists() and not path.is_file():
         raise UserError(f"--out {path} is not an ordinary file; name a .npy file")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with ArrayWriter(temporary, np.uint16 if vocabulary_size <= 1 << 16 else np.uint32) as writer:
-            for block in blocks:
-                writer.append(block)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    dtype = np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
+    with file_atomically(path) as temporary, ArrayWriter(temporary, dtype) as writer:
+        for block in blocks:
+            writer.append(block)
     return writer.length
 
 

@@ -51,9 +51,7 @@ def encode_parts(encoder: Encoder, text: bytes, out: Ids, threads: int) -> int:
     size = min(max(len(text) // (_PARTS * threads) + 1, _PART_BYTES), _MOST_BYTES)
     places = [0]
     while len(text) - places[-1] > size:
-        place = sure_cut(text, places[-1], places[-1] + size)
-        if place == places[-1]:  # one long piece
-            place = sure_cut(text, places[-1], len(text))
+        place = _next_cut(text, places[-1], size)
         if place == places[-1]:
             break
         places.append(place)
@@ -63,9 +61,18 @@ def encode_parts(encoder: Encoder, text: bytes, out: Ids, threads: int) -> int:
         # Each part has room in `out` for an id a byte, so that none waits for those before it.
         counts = pool.map(lambda part: encoder.encode(view[slice(*part)], out[slice(*part)]), pairwise(places))
         for start, length in zip(places, counts, strict=False):
-            ids[count : count + length] = ids[start : start + length]
+            if start != count:
+                ids[count : count + length] = ids[start : start + length]
             count += length
     return count
+
+
+def _next_cut(text: bytes, start: int, size: int) -> int:
+    """The last place to cut within `size` bytes after `start`, or further on if a piece is longer; or `start`."""
+    reach = size
+    while (place := sure_cut(text, start, min(start + reach, len(text)))) == start and start + reach < len(text):
+        reach *= 2
+    return place
 
 
 class NativeEncoder:

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,8 +24,7 @@ from groundup.tokenizer.library_recipes import (
 )
 from groundup.tokenizer.library_texts import cut_at_spaces, decoded, training_texts, valid_text
 from groundup.tokenizer.model_folder import read_chat_templates, read_roles, write_config
-
-Special = AbstractSet[str] | Literal["all"]
+from groundup.tokenizer.special import Special, refuse, resolve
 
 
 class LibraryTokenizer:
@@ -138,16 +136,9 @@ class LibraryTokenizer:
         return self._encoder(text, allowed_special, disallowed_special).encode(text, add_special_tokens=False).ids
 
     def _encoder(self, text: str, allowed_special: Special, disallowed_special: Special) -> Any:
-        known = self.special_tokens.keys()
-        allowed = known if allowed_special == "all" else known & allowed_special
-        disallowed = known - allowed if disallowed_special == "all" else known & disallowed_special
-        present = {token for token in known if token in text}
-        if forbidden := present & disallowed:
-            first = min(forbidden, key=text.index)
-            raise UserError(
-                f"the text contains the special token '{first}' at character {text.index(first)}; pass "
-                "allowed_special={...} to encode it as one id, or disallowed_special=() to read it as plain text"
-            )
+        allowed, disallowed = resolve(self.special_tokens, allowed_special, disallowed_special)
+        refuse(text.encode(), disallowed)
+        present = {token for token in self.special_tokens if token in text}
         if not present & allowed:
             return self._without_special if present else self._plain
         if mixed := present - allowed:

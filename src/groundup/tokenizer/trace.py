@@ -6,10 +6,9 @@ from itertools import pairwise
 from typing import Literal
 from unicodedata import normalize
 
-import regex
-
 from groundup.tokenizer.definition import Definition
-from groundup.tokenizer.pretokenize import as_bytes, as_text
+from groundup.tokenizer.pretokenize import as_bytes, as_text, as_utf8
+from groundup.tokenizer.special import cut_out
 from groundup.tokenizer.splits import splitter_in_turn
 
 Kind = Literal["merged", "whole", "special"]
@@ -57,16 +56,12 @@ def trace(definition: Definition, text: str | bytes) -> list[Piece]:
     Written to be looked at: O(n^2) in the bytes of a piece, and independent of the code that encodes.
     """
     tracer = _Tracer(definition)
-    special = sorted(definition.special_tokens, key=len, reverse=True)
-    expression = regex.compile("|".join(map(regex.escape, special)) or "(?!)")
-    text = as_text(text)
     pieces: list[Piece] = []
-    position = 0
-    for match in expression.finditer(text):
-        pieces += tracer.pieces(text[position : match.start()])
-        pieces.append(Piece(match[0].encode(), (definition.special_tokens[match[0]],), "special"))
-        position = match.end()
-    return pieces + tracer.pieces(text[position:])
+    for part, token in cut_out(as_utf8(text), frozenset(definition.special_tokens)):
+        pieces += tracer.pieces(as_text(part))
+        if token is not None:
+            pieces.append(Piece(token.encode(), (definition.special_tokens[token],), "special"))
+    return pieces
 
 
 class _Tracer:

@@ -1,5 +1,5 @@
 // groundup.tokenizer._native: what Python calls. Buffers come in, bytes or filled buffers go out; the interpreter's
-// lock is released while text is worked on. native.py says what the arguments are.
+// lock is released while text is worked on. _native.pyi says what the arguments are.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
