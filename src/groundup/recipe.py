@@ -71,7 +71,11 @@ class TrainRecipe(_Section):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0, description="the largest norm of the gradient")
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto")
+    precision: Literal["auto", "fp32", "bf16", "bf16-weights", "fp16"] = Field(default="auto")
+    compile: Literal["auto", "on", "off"] = Field(default="auto", description="auto: where it pays in the time")
+    recompute: Literal["none", "selective", "full"] = Field(
+        default="none", description="what the backward pass computes again instead of keeping it"
+    )
     device: str = Field(default="auto", description="cpu, cuda, mps, or auto")
     threads: int | None = Field(default=None, ge=1)
     validations: int = Field(default=8, ge=1, description="how often the held-out text is measured")

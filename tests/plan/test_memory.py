@@ -7,8 +7,8 @@ from groundup.plan.memory import STATE_BYTES_PER_PARAMETER, activation_bytes, tr
 from groundup.plan.parameters import total
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
-from groundup.train.device import autocast
 from groundup.train.optimizers import build_optimizer, set_learning_rate
+from groundup.train.precision import autocast
 
 
 def _shape(family: str, **changes: int) -> Shape:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from groundup.errors import UserError
-from groundup.train.device import autocast, choose_device, set_threads, synchronise
+from groundup.train.device import choose_device, set_threads, synchronise
 
 
 def test_auto_takes_what_is_there() -> None:
@@ -28,17 +28,6 @@ def test_threads_are_set() -> None:
         assert 1 <= set_threads(None) <= (psutil.cpu_count() or 1)
     finally:
         torch.set_num_threads(before)
-
-
-def test_autocast_runs_products_in_bfloat16_and_nothing_under_fp32() -> None:
-    linear, x = torch.nn.Linear(4, 4), torch.ones(1, 4)
-    with autocast("cpu", "bf16"):
-        output = linear(x)
-    output.float().sum().backward()
-    assert output.dtype == torch.bfloat16
-    assert linear.weight.dtype == linear.weight.grad.dtype == torch.float32
-    with autocast("cpu", "fp32"):
-        assert linear(x).dtype == torch.float32
 
 
 def test_the_processor_needs_no_waiting() -> None:

@@ -50,7 +50,7 @@ def test_rows_say_what_was_done(make_trainer: MakeTrainer, tmp_path: Path) -> No
         norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
         seen.append((optimizer.param_groups[0]["lr"], norm))
 
-    trainer.optimizer.register_step_pre_hook(note)
+    trainer.take_step.optimizer.register_step_pre_hook(note)
     state = trainer.train(StepProgress(STEPS))
     rows = list(read_rows(tmp_path / "metrics.jsonl"))
     steps = [row for row in rows if "loss" in row]
@@ -98,7 +98,7 @@ def test_micro_batches_add_up_to_the_batch(
     expected = OBJECTIVES["causal"].loss(trainer.model, OBJECTIVES["causal"].collate(windows)).mean
     names = [name for name, _ in trainer.model.named_parameters()]
     gradients = dict(zip(names, torch.autograd.grad(expected, trainer.model.parameters()), strict=True))
-    assert trainer._accumulate(windows) == pytest.approx(expected.item(), rel=1e-6)
+    assert trainer.take_step.accumulate(windows)[0] == pytest.approx(expected.item(), rel=1e-6)
     for name, weight in trainer.model.named_parameters():
         torch.testing.assert_close(weight.grad, gradients[name], rtol=1e-4, atol=1e-6, msg=name)
 

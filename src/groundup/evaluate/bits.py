@@ -11,8 +11,10 @@ import torch.nn.functional as F
 
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
+from groundup.plan.hardware import Precision
 from groundup.tokenizer import Tokenizer
-from groundup.train.device import Precision, autocast
+from groundup.train.compile import eager
+from groundup.train.precision import autocast, reading_precision
 
 # Windows read at once: enough to fill the processor; the logits of many more would set the memory peak of a run.
 _TOKENS_AT_ONCE = 1024
@@ -55,7 +57,7 @@ def evaluate_tokens(
     was_training = model.training
     model.eval()
     for done, (inputs_BT, targets_BT) in _windows(tokens, model.shape.context):
-        with autocast(device, precision):
+        with eager(), autocast(device, reading_precision(precision)):
             logits_BTV = model(inputs_BT.to(device))
         targets_N = targets_BT.to(device).flatten()
         nats_N = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, reduction="none")

@@ -15,6 +15,11 @@ class Batch(NamedTuple):
     inputs_BT: Tensor
     targets_BT: Tensor
 
+    @property
+    def num_targets(self) -> int:
+        """How many tokens are to be predicted."""
+        return self.targets_BT.numel()
+
     def to(self, device: str) -> "Batch":
         """The batch on another device."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))

@@ -20,6 +20,7 @@ from groundup.serve.generate import generate_text
 from groundup.serve.sampling import Sampling
 from groundup.tokenizer import Tokenizer
 from groundup.train.checkpoints import TrainState
+from groundup.train.compile import eager
 from groundup.train.metrics import MetricsWriter
 from groundup.train.trainer import StepReport, Validation
 
@@ -88,15 +89,16 @@ class RunHooks:
         options = self._recipe.sample
         sampling = Sampling(options.temperature, options.top_k)
         for prompt in self._prompts:
-            pieces = generate_text(
-                cast(Decoder, model),
-                self._tokenizer,
-                prompt,
-                options.tokens,
-                sampling,
-                derive(self._recipe.seed, "samples"),
-            )
-            text = "".join(pieces)
+            with eager():
+                pieces = generate_text(
+                    cast(Decoder, model),
+                    self._tokenizer,
+                    prompt,
+                    options.tokens,
+                    sampling,
+                    derive(self._recipe.seed, "samples"),
+                )
+                text = "".join(pieces)
             self._samples.write(step=state.step, tokens=state.tokens, prompt=prompt, text=text)
             self._display.sample(prompt, text)
 

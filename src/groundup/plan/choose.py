@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from groundup.errors import UserError
 from groundup.plan.budget import Budget
@@ -15,7 +15,7 @@ from groundup.plan.candidates import (
     vocabulary_for,
 )
 from groundup.plan.flops import train_flops_per_token
-from groundup.plan.hardware import Hardware
+from groundup.plan.hardware import Hardware, Precision
 from groundup.plan.loss import SMALL_RUNS, LossLaw, effective_tokens
 from groundup.plan.memory import train_bytes
 from groundup.plan.parameters import non_embedding, total
@@ -53,7 +53,7 @@ class Plan:
     shape: Shape
     parameters: int
     non_embedding_parameters: int
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     batch_size: int
     micro_batch: int
     lr: float
@@ -222,7 +222,7 @@ class _Planner:
     def _batch_size(self, shape: Shape) -> int:
         return self.recipe.train.batch_size or _batch_size(shape, self.budget, self.hardware, self._precision())
 
-    def _precision(self) -> Literal["fp32", "bf16"]:
+    def _precision(self) -> Precision:
         wanted = self.recipe.train.precision
         return self.hardware.precision if wanted == "auto" else wanted
 

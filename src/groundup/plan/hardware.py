@@ -1,7 +1,10 @@
 """What a machine can do: the measured figures on which a plan rests."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+# What they mean: `groundup.train.precision`.
+Precision: TypeAlias = Literal["fp32", "bf16", "bf16-weights", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -23,4 +26,4 @@ class Hardware:
 
     def flops(self, precision: str) -> float:
         """Sustained matrix throughput in FLOP/s at this precision."""
-        return self.flops_bf16 if precision == "bf16" else self.flops_fp32
+        return self.flops_fp32 if precision == "fp32" else self.flops_bf16

@@ -1,14 +1,9 @@
-"""Which device trains, with how many threads, and in which precision."""
-
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+"""Which device trains, and with how many threads."""
 
 import psutil
 import torch
 
 from groundup.errors import UserError
-
-Precision = Literal["fp32", "bf16"]
 
 
 def choose_device(wanted: str) -> str:
@@ -31,16 +26,6 @@ def set_threads(wanted: int | None) -> int:
     allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else threads
     torch.set_num_threads(min(threads, allowed) if wanted is None else wanted)
     return torch.get_num_threads()
-
-
-def autocast(device: str, precision: Precision) -> AbstractContextManager[object]:
-    """Where matrix products run in bfloat16 under 'bf16' (Micikevicius et al. 2018, arXiv:1710.03740).
-
-    The weights, their gradients and the optimizer's states stay in float32.
-    """
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
 def synchronise(device: str) -> None:

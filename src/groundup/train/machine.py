@@ -13,8 +13,8 @@ from groundup.objective import OBJECTIVES
 from groundup.plan.hardware import Hardware
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape, family
-from groundup.train.device import Precision, autocast, choose_device, set_threads, synchronise
-from groundup.train.optimizers import build_optimizer, set_learning_rate
+from groundup.train.device import choose_device, set_threads, synchronise
+from groundup.train.step import TrainStep
 
 _MATRIX = 1024
 _COPY_BYTES = 64 << 20
@@ -41,23 +41,14 @@ def measure(settings: TrainRecipe) -> Hardware:
 
 def measure_step_seconds(shape: Shape, batch_size: int, settings: TrainRecipe, hardware: Hardware) -> float:
     """The time of one training step of a model of this shape: the median of a few, after a warm-up."""
-    precision: Precision = hardware.precision if settings.precision == "auto" else settings.precision
-    model = build(shape, device=hardware.device)
-    optimizer = build_optimizer(model, settings)
-    set_learning_rate(optimizer, 1e-6)
+    precision = hardware.precision if settings.precision == "auto" else settings.precision
     objective = OBJECTIVES[family(shape.family).objective]
-    size = settings.micro_batch or batch_size
-    windows = torch.randint(0, shape.vocabulary_size, (size, shape.context + 1)).numpy()
+    model = build(shape, device=hardware.device)
+    take_step = TrainStep(model, objective, settings, precision=precision, device=hardware.device)
+    windows = torch.randint(0, shape.vocabulary_size, (batch_size, shape.context + 1)).numpy()
 
     def step() -> None:
-        for _ in range(max(1, batch_size // size)):
-            with autocast(hardware.device, precision):
-                loss = objective.loss(model, objective.collate(windows).to(hardware.device))
-            loss.mean.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        synchronise(hardware.device)
+        take_step(windows, 1e-6)
 
     return _median_seconds(step, seconds=0.4)
 

@@ -1,6 +1,5 @@
 """The training loop: forward, backward, clip, step, log, save."""
 
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,15 @@ from torch import nn
 
 from groundup.errors import UserError
 from groundup.objective import Objective
+from groundup.plan.hardware import Precision
 from groundup.recipe import TrainRecipe
 from groundup.train import checkpoints
 from groundup.train.checkpoints import TrainState
-from groundup.train.device import Precision, autocast, synchronise
 from groundup.train.interrupt import Interrupt
 from groundup.train.metrics import MetricsWriter
-from groundup.train.optimizers import build_optimizer, set_learning_rate
 from groundup.train.progress import Progress
 from groundup.train.schedules import share_of_peak
+from groundup.train.step import StepResult, TrainStep
 
 
 class BatchSource(Protocol):
@@ -88,17 +87,16 @@ class Trainer:
         hooks: Hooks,
     ):
         assert settings.lr is not None, "the planner fills in the learning rate"
-        self.model, self.objective, self.batches, self.settings = model, objective, batches, settings
-        self.precision, self.device = precision, device
+        self.model, self.batches, self.settings = model, batches, settings
+        self.take_step = TrainStep(model, objective, settings, precision=precision, device=device)
         self.checkpoint_folder, self.metrics, self.hooks = checkpoint_folder, metrics, hooks
-        self.optimizer = build_optimizer(model, settings)
         self.peak_lr = settings.lr
         self.state = TrainState()
         self._start = time.monotonic()
 
     def resume(self, checkpoint: Path, spent: float = 0.0) -> None:
         """Continue from a checkpoint; `spent` seconds of training count even if their steps were lost."""
-        state = checkpoints.restore(checkpoint, self.model, self.optimizer)
+        state = checkpoints.restore(checkpoint, self.model, self.take_step.optimizer)
         self.state = replace(state, seconds=max(state.seconds, spent))
 
     def train(self, progress: Progress) -> TrainState:
@@ -147,7 +145,11 @@ class Trainer:
         before = time.monotonic()
         self.state = replace(self.state, seconds=before - self._start)
         checkpoints.save(
-            self.checkpoint_folder, self.model, self.optimizer, self.state, self.settings.keep_checkpoints
+            self.checkpoint_folder,
+            self.model,
+            self.take_step.optimizer,
+            self.state,
+            self.settings.keep_checkpoints,
         )
         return time.monotonic() - before
 
@@ -157,49 +159,29 @@ class Trainer:
         settings = self.settings
         lr = self.peak_lr * share_of_peak(settings.schedule, fraction, settings.warmup, settings.final_lr)
         windows = self.batches.windows(self.state.step, 0, 1)
-        loss = self._accumulate(windows)
-        grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip))
-        self._refuse_nonfinite(loss, grad_norm)
-        set_learning_rate(self.optimizer, lr)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        synchronise(self.device)
+        result = self.take_step(windows, lr)
+        self._refuse_unusable(result)
         now = time.monotonic()
-        tokens = windows.shape[0] * (windows.shape[1] - 1)
+        tokens = result.num_targets
         self.state = TrainState(self.state.step + 1, self.state.tokens + tokens, now - self._start)
-        report = StepReport(self.state, fraction, loss, tokens / (now - before))
+        report = StepReport(self.state, fraction, result.loss, tokens / (now - before))
         self.metrics.write(
             step=self.state.step,
             tokens=self.state.tokens,
             seconds=self.state.seconds,
-            loss=loss,
+            loss=result.loss,
             lr=lr,
-            grad_norm=grad_norm,
+            grad_norm=result.grad_norm,
             tokens_per_second=report.tokens_per_second,
         )
         self.hooks.on_step(report)
 
-    def _accumulate(self, windows: npt.NDArray[np.int64]) -> float:
-        """Forward and backward over the micro-batches of one batch; the mean loss over all its targets."""
-        self.model.train()
-        size = self.settings.micro_batch or len(windows)
-        total = 0.0
-        for first in range(0, len(windows), size):
-            micro = windows[first : first + size]
-            share = len(micro) / len(windows)
-            batch = self.objective.collate(micro).to(self.device)
-            with autocast(self.device, self.precision):
-                loss = self.objective.loss(self.model, batch)
-            (loss.mean * share).backward()
-            total += float(loss.mean.detach()) * share
-        return total
-
-    def _refuse_nonfinite(self, loss: float, grad_norm: float) -> None:
-        if math.isfinite(loss) and math.isfinite(grad_norm):
+    def _refuse_unusable(self, result: StepResult) -> None:
+        if result.usable:
             return
         raise UserError(
-            f"the loss became {loss} (gradient norm {grad_norm}) at step {self.state.step + 1}; lower train.lr "
-            f"(now {self.peak_lr:g}) or train.clip and start anew; checkpoints before this step are kept"
+            f"the loss became {result.loss} (gradient norm {result.grad_norm}) at step {self.state.step + 1}; "
+            f"lower train.lr (now {self.peak_lr:g}) or train.clip and start anew; checkpoints before this step are kept"
         )
 
 

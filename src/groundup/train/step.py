@@ -1,0 +1,109 @@
+"""One optimizer step: forward and backward over the micro-batches, clip, step."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from groundup.objective import Objective
+from groundup.parallel.recompute import recompute
+from groundup.plan.hardware import Precision
+from groundup.recipe import TrainRecipe
+from groundup.train.compile import compile_blocks
+from groundup.train.device import synchronise
+from groundup.train.optimizers import build_optimizer, set_learning_rate
+from groundup.train.precision import WorkingCopy, autocast
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Of one step: the mean loss over its targets in nats, the gradient's norm before clipping, and the targets.
+
+    With `may_overflow` (float16) a gradient that is not finite only says that the loss was scaled too far up: the
+    optimizer leaves that step out and the scale is halved.
+    """
+
+    loss: float
+    grad_norm: float
+    num_targets: int
+    may_overflow: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether training can go on from it."""
+        return math.isfinite(self.loss) and (math.isfinite(self.grad_norm) or self.may_overflow)
+
+
+class TrainStep:
+    """Everything that a step needs. Calling it with windows (B, T + 1) int64 and a learning rate takes the step.
+
+    `model` has the weights that the optimizer moves and that are saved; with `bf16-weights` a copy of it computes.
+    What is wrapped around the computing model is put on in this order: recomputation, compilation.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        settings: TrainRecipe,
+        *,
+        precision: Precision,
+        device: str,
+    ):
+        self.model, self.objective, self.settings = model, objective, settings
+        self.precision, self.device = precision, device
+        self.optimizer = build_optimizer(model, settings)
+        self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=precision == "fp16")
+        self._copy = WorkingCopy(model) if precision == "bf16-weights" else None
+        self._computing = self._copy.model if self._copy else model
+        recompute(self._computing, settings.recompute)
+        if settings.compile == "on":
+            compile_blocks(self._computing)
+
+    def __call__(self, windows: npt.NDArray[np.int64], lr: float) -> StepResult:
+        """Take one step; where the result is not usable, the weights stay as they were."""
+        loss, num_targets = self.accumulate(windows)
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip))
+        result = StepResult(loss, grad_norm, num_targets, may_overflow=self.scaler.is_enabled())
+        if result.usable:
+            set_learning_rate(self.optimizer, lr)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._copy:
+            self._copy.publish_weights()
+        synchronise(self.device)
+        return result
+
+    def accumulate(self, windows: npt.NDArray[np.int64]) -> tuple[float, int]:
+        """Forward and backward over the micro-batches of a batch: the mean loss over all targets, and their number."""
+        self._computing.train()
+        size = self.settings.micro_batch or len(windows)
+        batches = [self.objective.collate(windows[first : first + size]) for first in range(0, len(windows), size)]
+        num_targets = sum(batch.num_targets for batch in batches)
+        total = 0.0
+        for batch in batches:
+            share = batch.num_targets / num_targets
+            with autocast(self.device, self.precision):
+                loss = self.objective.loss(self._computing, batch.to(self.device))
+            self.scaler.scale(loss.mean * share).backward()
+            total += float(loss.mean.detach()) * share
+            if self._copy:
+                self._copy.collect_gradients()
+        return total, num_targets
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep beside the weights and the optimizer's tensors."""
+        return self.scaler.state_dict()
+
+    def restored(self, state: dict[str, Any]) -> None:
+        """After weights and optimizer were loaded: take the rest, and bring the computing copy up to date."""
+        if state and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state)
+        if self._copy:
+            self._copy.publish_weights()
