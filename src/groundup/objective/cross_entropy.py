@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Float32 logits of a chunk: larger ones leave the processor's caches. With fewer rows than that, what each chunk
-# adds to the matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
+# Logits of a chunk: larger ones leave the processor's caches. With fewer rows than that, what each chunk adds to the
+# matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
 _CHUNK_BYTES = 4 << 20
 _LEAST_ROWS = 256
 
@@ -20,7 +20,9 @@ _LEAST_ROWS = 256
 def chunked_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     """The mean cross-entropy of targets (N,) int64 under the logits `x_ND @ weight_VD.T`, in nats; float32.
 
-    Products are taken in autocast's dtype where that is on, the softmax in float32.
+    Products are taken in autocast's dtype where that is on. The softmax is computed in float32 and rounded to that
+    dtype, as the gradient must be for the next product anyway; the loss is read off the rounded probabilities, which
+    in bfloat16 leaves an error of about 1e-3 a target, and sqrt(N) times less in the mean.
     """
     device = x_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
@@ -32,7 +34,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, dtype: torch.dtype) -> Tensor:
         needs_x, needs_weight = ctx.needs_input_grad[:2]
-        num_targets, rows = len(targets_N), max(_LEAST_ROWS, _CHUNK_BYTES // (4 * len(weight_VD)))
+        num_targets, row_bytes = len(targets_N), weight_VD.shape[0] * dtype.itemsize
+        rows = max(_LEAST_ROWS, _CHUNK_BYTES // row_bytes)
         weight = weight_VD.to(dtype)
         grad_x = torch.empty_like(x_ND) if needs_x else None
         grad_weight = torch.zeros_like(weight_VD) if needs_weight else None
@@ -41,23 +44,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for first in range(0, num_targets, rows):
                 part = slice(first, first + rows)
                 x, targets = x_ND[part].to(dtype), targets_N[part, None]
-                log_probabilities = (x @ weight.T).log_softmax(1, dtype=total.dtype)
-                total -= log_probabilities.gather(1, targets).sum()
+                probabilities = (x @ weight.T).softmax(1)
+                likelihoods = probabilities.gather(1, targets).clamp_min_(torch.finfo(dtype).tiny)
+                total -= likelihoods.to(total.dtype).log_().sum()
                 if not (needs_x or needs_weight):
                     continue
-                # d loss / d logits = (softmax - one-hot) / N, in the same memory.
-                grad = log_probabilities.exp_()
-                grad.scatter_add_(1, targets, grad.new_full((1, 1), -1.0).expand_as(targets))
-                grad = grad.div_(num_targets).to(dtype)
+                # d sum of losses / d logits = softmax - one-hot, in the same memory.
+                grad = probabilities.scatter_add_(1, targets, likelihoods.new_full((1, 1), -1.0).expand_as(targets))
                 if grad_x is not None:
                     grad_x[part] = grad @ weight
                 if grad_weight is not None:
                     grad_weight += grad.T @ x
+        ctx.num_targets = num_targets
         ctx.save_for_backward(grad_x, grad_weight)
         return total / num_targets
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grad_x, grad_weight = ctx.saved_tensors
-        scaled = (None if grad is None else grad * grad_output for grad in (grad_x, grad_weight))
+        scale = grad_output / ctx.num_targets
+        scaled = (None if grad is None else grad * scale for grad in (grad_x, grad_weight))
         return (*scaled, None, None)
