@@ -31,6 +31,9 @@ class DataRecipe(_Section):
     holdout: float = Field(default=0.01, ge=0, le=0.5, description="the share of the text never trained on")
     holdout_bytes: int = Field(default=65_536, ge=1, description="but at least this many bytes")
     limit_bytes: int | None = Field(default=None, ge=1, description="read at most this much text")
+    packing: Literal["stream", "documents"] = Field(
+        default="stream", description="documents: attention does not cross their borders within a window"
+    )
 
 
 class TokenizerRecipe(_Section):
@@ -64,13 +67,17 @@ class TrainRecipe(_Section):
     micro_batch: int | None = Field(default=None, ge=1, description="sequences per forward pass")
     optimizer: str = Field(default="adamw")
     lr: float | None = Field(default=None, gt=0, description="the peak learning rate")
-    schedule: Literal["linear", "cosine", "wsd"] = Field(default="linear")
+    batch_warmup: float = Field(default=0.0, ge=0, le=1, description="the share of the run in which the batch grows")
+    batch_warmup_from: float = Field(default=0.25, gt=0, le=1, description="its first size, as a share of the batch")
+    schedule: Literal["linear", "cosine", "trapezoid", "wsd", "constant"] = Field(default="linear")
     warmup: float = Field(default=0.03, ge=0, lt=1, description="the share of the run that warms up")
+    cooldown: float = Field(default=0.2, gt=0, le=1, description="the share of the run in which a trapezoid falls")
     final_lr: float = Field(default=0.02, ge=0, le=1, description="the last learning rate, as a share of lr")
     weight_decay: float = Field(default=0.1, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0, description="the largest norm of the gradient")
+    ema: float | None = Field(default=None, gt=0, lt=1, description="average the weights with this decay a step")
     precision: Literal["auto", "fp32", "bf16", "bf16-weights", "fp16"] = Field(default="auto")
     compile: Literal["auto", "on", "off"] = Field(default="auto", description="auto: where it pays in the time")
     recompute: Literal["none", "selective", "full"] = Field(
@@ -79,7 +86,7 @@ class TrainRecipe(_Section):
     device: str = Field(default="auto", description="cpu, cuda, mps, or auto")
     threads: int | None = Field(default=None, ge=1)
     validations: int = Field(default=8, ge=1, description="how often the held-out text is measured")
-    validation_tokens: int = Field(default=32_768, ge=1, description="how much of it, while training")
+    validation_tokens: int | None = Field(default=None, ge=1, description="how much of it, while training")
     checkpoint_seconds: float = Field(default=30.0, gt=0)
     checkpoint_steps: int | None = Field(default=None, ge=1, description="save by steps instead of by time")
     keep_checkpoints: int = Field(default=2, ge=1)

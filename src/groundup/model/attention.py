@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from groundup.model.cache import LayerCache
 from groundup.model.dot_product import attend
+from groundup.model.linear import Linear
 from groundup.model.norm import RMSNorm
 from groundup.model.position import Rotary
 from groundup.shape import Shape
@@ -26,10 +27,10 @@ class Attention(nn.Module):
             shape.head_width,
         )
         heads_width, kv_width = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
-        self.query = nn.Linear(shape.width, heads_width, bias=bias)
-        self.key = nn.Linear(shape.width, kv_width, bias=bias)
-        self.value = nn.Linear(shape.width, kv_width, bias=bias)
-        self.output = nn.Linear(heads_width, shape.width, bias=bias)
+        self.query = Linear(shape.width, heads_width, bias=bias)
+        self.key = Linear(shape.width, kv_width, bias=bias)
+        self.value = Linear(shape.width, kv_width, bias=bias)
+        self.output = Linear(heads_width, shape.width, bias=bias)
         self.query_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
         self.key_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
 

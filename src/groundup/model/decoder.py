@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundup.model.cache import KeyValueCache, LayerCache
+from groundup.model.linear import Linear
 from groundup.model.position import Rotary
 from groundup.shape import Shape
 
@@ -56,7 +57,7 @@ class Decoder(nn.Module):
             DecoderBlock(shape, attention, feedforward, norm) for _ in range(shape.num_layers)
         )
         self.norm = norm(shape.width, shape.norm_epsilon)
-        self.unembedding = None if shape.tied else nn.Linear(shape.width, shape.vocabulary_size, bias=False)
+        self.unembedding = None if shape.tied else Linear(shape.width, shape.vocabulary_size, bias=False)
 
     def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Logits (B, T, V) of the token after each position; with a cache, the ids follow those stored in it."""

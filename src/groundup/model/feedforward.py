@@ -1,8 +1,12 @@
 """The feed-forward block: what each token does with what it has gathered."""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundup.model.linear import Linear
 from groundup.shape import Shape
 
 
@@ -11,9 +15,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, shape: Shape):
         super().__init__()
-        self.gate = nn.Linear(shape.width, shape.feedforward_width, bias=False)
-        self.up = nn.Linear(shape.width, shape.feedforward_width, bias=False)
-        self.down = nn.Linear(shape.feedforward_width, shape.width, bias=False)
+        self.gate = Linear(shape.width, shape.feedforward_width, bias=False)
+        self.up = Linear(shape.width, shape.feedforward_width, bias=False)
+        self.down = Linear(shape.feedforward_width, shape.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -25,9 +29,17 @@ class GELUFeedForward(nn.Module):
 
     def __init__(self, shape: Shape):
         super().__init__()
-        self.up = nn.Linear(shape.width, shape.feedforward_width)
-        self.down = nn.Linear(shape.feedforward_width, shape.width)
+        self.up = Linear(shape.width, shape.feedforward_width)
+        self.down = Linear(shape.feedforward_width, shape.width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.down(F.gelu(self.up(x_BTD), approximate="tanh"))
+        return self.down(_gelu(self.up(x_BTD)))
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))."""
+    if torch.compiler.is_compiling():
+        # The same through an exponential, which the compiler's loops have in vector form (tanh is 4 times slower).
+        return x * torch.sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x * x * x))
+    return F.gelu(x, approximate="tanh")

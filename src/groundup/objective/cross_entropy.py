@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits of a chunk: larger ones leave the processor's caches. With fewer rows than that, what each chunk adds to the
-# matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
+from groundup.model.linear import product
+
+# Logits of a chunk: larger ones leave the processor's caches. With fewer rows than that, what each chunk adds to
+# the matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
 _CHUNK_BYTES = 4 << 20
 _LEAST_ROWS = 256
 
@@ -20,9 +22,9 @@ _LEAST_ROWS = 256
 def chunked_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     """The mean cross-entropy of targets (N,) int64 under the logits `x_ND @ weight_VD.T`, in nats; float32.
 
-    Products are taken in autocast's dtype where that is on. The softmax is computed in float32 and rounded to that
-    dtype, as the gradient must be for the next product anyway; the loss is read off the rounded probabilities, which
-    in bfloat16 leaves an error of about 1e-3 a target, and sqrt(N) times less in the mean.
+    Products are taken in autocast's dtype where that is on. The softmax is computed in float32 and rounded to
+    that dtype, as the gradient must be for the next product anyway; the loss is read off the rounded
+    probabilities, which in bfloat16 leaves an error of about 1e-3 a target, and sqrt(N) times less in the mean.
     """
     device = x_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
@@ -44,17 +46,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for first in range(0, num_targets, rows):
                 part = slice(first, first + rows)
                 x, targets = x_ND[part].to(dtype), targets_N[part, None]
-                probabilities = (x @ weight.T).softmax(1)
+                probabilities = product(x, weight).softmax(1)
                 likelihoods = probabilities.gather(1, targets).clamp_min_(torch.finfo(dtype).tiny)
                 total -= likelihoods.to(total.dtype).log_().sum()
                 if not (needs_x or needs_weight):
                     continue
                 # d sum of losses / d logits = softmax - one-hot, in the same memory.
-                grad = probabilities.scatter_add_(1, targets, likelihoods.new_full((1, 1), -1.0).expand_as(targets))
+                grad = probabilities.scatter_add_(
+                    1, targets, likelihoods.new_full((1, 1), -1.0).expand_as(targets)
+                )
                 if grad_x is not None:
-                    grad_x[part] = grad @ weight
+                    grad_x[part] = product(grad, weight.T)
                 if grad_weight is not None:
-                    grad_weight += grad.T @ x
+                    grad_weight += product(grad.T, x.T)
         ctx.num_targets = num_targets
         ctx.save_for_backward(grad_x, grad_weight)
         return total / num_targets

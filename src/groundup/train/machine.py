@@ -1,8 +1,6 @@
 """Measuring the machine: what it sustains in matrix products and memory traffic, in about two seconds."""
 
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,6 +13,7 @@ from groundup.recipe import TrainRecipe
 from groundup.shape import Shape, family
 from groundup.train.device import choose_device, set_threads, synchronise
 from groundup.train.step import TrainStep
+from groundup.train.timing import repeat
 
 _MATRIX = 1024
 _COPY_BYTES = 64 << 20
@@ -50,7 +49,7 @@ def measure_step_seconds(shape: Shape, batch_size: int, settings: TrainRecipe, h
     def step() -> None:
         take_step(windows, 1e-6)
 
-    return _median_seconds(step, seconds=0.4)
+    return repeat(step, seconds=0.4).median
 
 
 def _matrix_flops(dtype: torch.dtype, device: str) -> float:
@@ -61,7 +60,7 @@ def _matrix_flops(dtype: torch.dtype, device: str) -> float:
         torch.mm(left, right)
         synchronise(device)
 
-    return 2.0 * _MATRIX**3 / _median_seconds(product, seconds=0.25)
+    return 2.0 * _MATRIX**3 / repeat(product, seconds=0.25).median
 
 
 def _copy_bandwidth(device: str) -> float:
@@ -73,19 +72,7 @@ def _copy_bandwidth(device: str) -> float:
         target.copy_(source)
         synchronise(device)
 
-    return 2.0 * _COPY_BYTES / _median_seconds(copy, seconds=0.2)
-
-
-def _median_seconds(action: Callable[[], None], seconds: float) -> float:
-    """The median time of `action`, repeated for about `seconds` (at least three times) after two warm-ups."""
-    action()
-    action()
-    times: list[float] = []
-    while sum(times) < seconds or len(times) < 3:
-        before = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - before)
-    return sorted(times)[len(times) // 2]
+    return 2.0 * _COPY_BYTES / repeat(copy, seconds=0.2).median
 
 
 def _memory(device: str) -> int:

@@ -81,7 +81,7 @@ class TrainStep:
         return result
 
     def accumulate(self, windows: npt.NDArray[np.int64]) -> tuple[float, int]:
-        """Forward and backward over the micro-batches of a batch: the mean loss over all targets, and their number."""
+        """Forward and backward over the micro-batches: the mean loss over all targets, and their number."""
         self._computing.train()
         size = self.settings.micro_batch or len(windows)
         batches = [self.objective.collate(windows[first : first + size]) for first in range(0, len(windows), size)]

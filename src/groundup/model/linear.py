@@ -1,0 +1,85 @@
+"""Matrix products in float32, by the library that is fast on this processor.
+
+PyTorch gives float32 products to MKL, which on AMD's processors takes a generic path at about half the speed of
+oneDNN, the library that PyTorch uses for bfloat16 (figures: benchmarks/RESULTS.md). There, and only there, oneDNN is
+called by name. The choice rests on the processor's maker, not on a measurement: a run that is resumed must compute
+the same numbers.
+"""
+
+import functools
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Below so many rows a product waits for memory, and either library is as good.
+_LEAST_ROWS = 32
+# oneDNN is slow at the weight's gradient of small matrices, whose both factors are transposed.
+_LEAST_WEIGHT = 1 << 17
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, with fast float32 products: (..., in) -> (..., out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x weight^T + bias."""
+        if _is_float32(x) and onednn_is_faster():
+            made: Tensor = _Linear.apply(x, self.weight, self.bias)
+            return made
+        return super().forward(x)
+
+
+def product(x_NI: Tensor, y_OI: Tensor) -> Tensor:
+    """x y^T, (N, O); both of one dtype. No gradient in float32: for code that has its own backward pass."""
+    if _is_float32(x_NI) and onednn_is_faster():
+        return _onednn(x_NI, y_OI)
+    return x_NI @ y_OI.T
+
+
+@functools.cache
+def onednn_is_faster() -> bool:
+    """Whether float32 products should go to oneDNN."""
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return both and "AuthenticAMD" in _processor_maker()
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight_OI)
+        ctx.has_bias = bias_O is not None
+        return _onednn(x, weight_OI, bias_O)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_OI = ctx.saved_tensors
+        grad_NO = grad.flatten(0, -2)
+        grad_x = _onednn(grad, weight_OI.T) if ctx.needs_input_grad[0] else None
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            x_NI = x.flatten(0, -2)
+            large = weight_OI.numel() >= _LEAST_WEIGHT
+            grad_weight = _onednn(grad_NO.T, x_NI.T) if large else grad_NO.T @ x_NI
+        return grad_x, grad_weight, grad_NO.sum(0) if ctx.has_bias else None
+
+
+def _onednn(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
+    return made
+
+
+def _is_float32(x: Tensor) -> bool:
+    """Whether `x` enters a float32 product on the CPU that is large enough."""
+    on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() > 1
+    return on_cpu and not torch.is_autocast_enabled("cpu") and x.numel() >= _LEAST_ROWS * x.shape[-1]
+
+
+def _processor_maker() -> str:
+    """What the system says of the processor; on Linux the maker stands in /proc/cpuinfo only."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        with information.open(errors="replace") as lines:
+            return next((line for line in lines if line.startswith("vendor_id")), "")
+    return platform.processor()

@@ -1,0 +1,64 @@
+"""The exponential moving average of the weights (Polyak and Juditsky 1992; decay as in Tarvainen and Valpola 2017).
+
+The average of late steps is often a better model than the last of them, as after a lower learning rate.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """The average of a model's weights over its steps, in float32.
+
+    After steps 1 to t with weights w: sum of decay^(t - s) w_s over the sum of decay^(t - s). This is the usual
+    a <- decay a + (1 - decay) w from zero, corrected for its start (Kingma and Ba 2015, arXiv:1412.6980): the
+    correction is in the step's share, so that the average itself can be used at any time.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self._weights = dict(model.named_parameters())
+        self._averages = {
+            name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in self._weights.items()
+        }
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step `step`, counted from 1."""
+        share = (1.0 - self.decay) / (1.0 - self.decay**step)
+        weights = [weight.detach().float() for weight in self._weights.values()]
+        torch._foreach_lerp_(list(self._averages.values()), weights, share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model have the average as its weights for a while."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def adopt(self) -> None:
+        """Let the model have the average as its weights for good."""
+        torch._foreach_copy_(cast(list[Tensor], list(self._weights.values())), list(self._averages.values()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The average by the names of the weights, to be saved."""
+        return self._averages
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take what was saved; RuntimeError where a tensor is missing, too many or of another shape."""
+        if tensors.keys() != self._averages.keys():
+            raise RuntimeError(f"the average of {min(tensors.keys() ^ self._averages.keys())} is missing or unknown")
+        for name, average in self._averages.items():
+            average.copy_(tensors[name])
+
+    def _swap(self) -> None:
+        """Exchange the memory that holds them: nothing is copied."""
+        for name, weight in self._weights.items():
+            weight.data, self._averages[name] = self._averages[name], weight.data
