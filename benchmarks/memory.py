@@ -45,9 +45,9 @@ def measure(path: Path, folder: Path) -> dict[str, float]:
     train, held_out = split(store, seed=1)
     tokenizer = Tokenizer.train(data.sample(store, 4 << 20, 1, held_out), 4096)
     shards = data.encode(store, train, tokenizer, folder / "shards", name="train")
-    batches = data.Batches(shards, 1, 256, 32)
+    batches = data.Batches(shards, 1, 256)
     for step in range(500):
-        batches.windows(step)
+        batches.windows(32 * step, 32)
     return {
         "megabytes": path.stat().st_size / 1e6,
         "tokens": shards.num_tokens,

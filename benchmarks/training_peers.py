@@ -119,13 +119,12 @@ def _huggingface_model(job: Job) -> Any:
         model = transformers.GPT2LMHeadModel(config)
         model.load_state_dict(gpt2_tensors(job))
         return model
-    return transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            num_hidden_layers=job.layers, hidden_size=job.width, num_attention_heads=job.heads,
-            intermediate_size=job.llama_feedforward, max_position_embeddings=job.context,
-            vocab_size=job.vocabulary, tie_word_embeddings=True, use_cache=False,
-        )  # fmt: skip
-    )
+    config = transformers.LlamaConfig(
+        num_hidden_layers=job.layers, hidden_size=job.width, num_attention_heads=job.heads,
+        intermediate_size=job.llama_feedforward, max_position_embeddings=job.context,
+        vocab_size=job.vocabulary, tie_word_embeddings=True, use_cache=False,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
 
 
 class _Rows(torch.utils.data.Dataset):
@@ -279,6 +278,16 @@ def _write_llmc_checkpoint(path: Path, job: Job) -> int:
         for tensor in tensors:
             tensor.numpy().tofile(file)
     return sum(tensor.numel() for tensor in tensors)
+
+
+def products(job: Job, _: Batches, gate: Gate) -> None:
+    """Not a peer but the limit: a step is a product of matrices (m, k) and (k, n) in bfloat16."""
+    rows, inner, columns = job.options["sizes"]
+    left, right = torch.randn(rows, inner).bfloat16(), torch.randn(inner, columns).bfloat16()
+    gate.ready(0, 0)
+    while True:
+        torch.mm(left, right)
+        gate.passed(0.0)
 
 
 def count(model: nn.Module, *embeddings: nn.Module) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """One contender of `training.py` in a process of its own: `training_worker.py JOB.json`.
 
-It starts, says what it is, and then takes as many steps as each line of its standard input asks for; answers are
-JSON lines on its standard output, while whatever the framework prints goes to standard error. The time of a request
-runs from its arrival to the end of its last step. Linux only, for /proc.
+It starts, says what it is, and then takes as many steps as each line of its standard input asks for; answers
+are JSON lines on its standard output, while whatever the framework prints goes to standard error. The time of a
+request runs from its arrival to the end of its last step. Linux only, for /proc.
 """
 
 import json
@@ -141,11 +141,11 @@ def main() -> None:
     job = Job(**json.loads(Path(sys.argv[1]).read_text()))
     import torch
 
-    from training_contenders import CONTENDERS
+    from training_contenders import ALL
 
     torch.set_num_threads(job.threads)
     gate = Gate(channel)
-    CONTENDERS[job.contender].train(job, Batches(job), gate)
+    ALL[job.contender].train(job, Batches(job), gate)
 
 
 if __name__ == "__main__":

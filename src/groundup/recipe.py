@@ -67,8 +67,12 @@ class TrainRecipe(_Section):
     micro_batch: int | None = Field(default=None, ge=1, description="sequences per forward pass")
     optimizer: str = Field(default="adamw")
     lr: float | None = Field(default=None, gt=0, description="the peak learning rate")
-    batch_warmup: float = Field(default=0.0, ge=0, le=1, description="the share of the run in which the batch grows")
-    batch_warmup_from: float = Field(default=0.25, gt=0, le=1, description="its first size, as a share of the batch")
+    batch_warmup: float = Field(
+        default=0.0, ge=0, le=1, description="the share of the run in which the batch grows"
+    )
+    batch_warmup_from: float = Field(
+        default=0.25, gt=0, le=1, description="its first size, as a share of the batch"
+    )
     schedule: Literal["linear", "cosine", "trapezoid", "wsd", "constant"] = Field(default="linear")
     warmup: float = Field(default=0.03, ge=0, lt=1, description="the share of the run that warms up")
     cooldown: float = Field(default=0.2, gt=0, le=1, description="the share of the run in which a trapezoid falls")

@@ -126,9 +126,10 @@ def read_rows(file: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def truncate_rows(file: Path, last_step: int) -> None:
-    """Drop the rows after `last_step`: they belong to steps that will be taken again."""
-    kept = [row for row in read_rows(file) if row["step"] <= last_step]
+def truncate_rows(file: Path, last_step: int, last_validation: int | None = None) -> None:
+    """Drop the rows after `last_step`, and validation rows after `last_validation`: they will be written again."""
+    of_validation = last_step if last_validation is None else last_validation
+    kept = [row for row in read_rows(file) if row["step"] <= (of_validation if "val_loss" in row else last_step)]
     if file.is_file():
         write_atomically(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 

@@ -27,53 +27,46 @@ def expected_windows(shards: Shards) -> list[list[int]]:
 
 
 def test_each_window_comes_once_an_epoch_in_an_order_of_its_own(shards: Shards) -> None:
-    batches = Batches(shards, seed=3, context=CONTEXT, batch_size=1)
+    batches = Batches(shards, seed=3, context=CONTEXT)
     expected = expected_windows(shards)
     assert len(expected) == batches.num_windows == (shards.num_tokens - 1) // CONTEXT
-    orders = []
-    for epoch in range(3):
-        steps = range(epoch * batches.num_windows, (epoch + 1) * batches.num_windows)
-        order = [batches.windows(step)[0].tolist() for step in steps]
-        assert sorted(order) == expected
-        orders.append(order)
+    size = batches.num_windows
+    orders = [batches.windows(epoch * size, size).tolist() for epoch in range(3)]
+    assert all(sorted(order) == expected for order in orders)
     assert orders[0] != orders[1] != orders[2] != orders[0]
 
 
-def test_batches_are_int64_and_cross_epochs_without_a_gap(shards: Shards) -> None:
-    one = Batches(shards, seed=3, context=CONTEXT, batch_size=1)
-    size = one.num_windows + 7  # each batch holds more than an epoch
-    batch = Batches(shards, seed=3, context=CONTEXT, batch_size=size).windows(1)
-    assert batch.shape == (size, CONTEXT + 1) and batch.dtype == np.int64
-    assert (batch == np.concatenate([one.windows(size + row) for row in range(size)])).all()
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
-@given(step=st.integers(0, 10**9), batch_size=st.integers(1, 6), num_ranks=st.integers(1, 5))
-def test_ranks_share_the_order_of_a_single_one(shards: Shards, step: int, batch_size: int, num_ranks: int) -> None:
-    alone = Batches(shards, seed=1, context=CONTEXT, batch_size=batch_size * num_ranks)
-    shared = Batches(shards, seed=1, context=CONTEXT, batch_size=batch_size)
-    parts = [shared.windows(step, rank, num_ranks) for rank in range(num_ranks)]
-    assert (np.concatenate(parts) == alone.windows(step)).all()
+@given(first=st.integers(0, 10**9), sizes=st.lists(st.integers(1, 500), min_size=1, max_size=5))
+def test_stretches_of_any_size_follow_each_other(shards: Shards, first: int, sizes: list[int]) -> None:
+    """Batches that grow, ranks that share a step, and batches of more than an epoch: one order for all of them."""
+    batches = Batches(shards, seed=1, context=CONTEXT)
+    whole = batches.windows(first, sum(sizes))
+    assert whole.shape == (sum(sizes), CONTEXT + 1)
+    assert whole.dtype == np.int64
+    starts = first + np.cumsum([0, *sizes[:-1]])
+    parts = [batches.windows(int(start), size) for start, size in zip(starts, sizes, strict=True)]
+    assert (np.concatenate(parts) == whole).all()
 
 
-def test_a_batch_is_a_pure_function_of_seed_and_step(shards: Shards) -> None:
-    first = Batches(shards, seed=1, context=CONTEXT, batch_size=16)
-    later = [first.windows(step) for step in range(5)]
-    again = Batches(Shards.open(shards.folder), seed=1, context=CONTEXT, batch_size=16)
-    assert (again.windows(4) == later[4]).all() and (again.windows(0) == later[0]).all()
-    other = Batches(shards, seed=2, context=CONTEXT, batch_size=16)
-    assert (other.windows(0) != later[0]).any()
+def test_a_batch_is_a_pure_function_of_seed_and_place(shards: Shards) -> None:
+    first = Batches(shards, seed=1, context=CONTEXT)
+    later = [first.windows(16 * step, 16) for step in range(5)]
+    again = Batches(Shards.open(shards.folder), seed=1, context=CONTEXT)
+    assert (again.windows(64, 16) == later[4]).all()
+    assert (again.windows(0, 16) == later[0]).all()
+    other = Batches(shards, seed=2, context=CONTEXT)
+    assert (other.windows(0, 16) != later[0]).any()
 
 
 def test_epochs_are_counted(shards: Shards) -> None:
-    batches = Batches(shards, seed=0, context=CONTEXT, batch_size=4)
+    batches = Batches(shards, seed=0, context=CONTEXT)
     assert batches.epoch(0) == 0
-    assert batches.epoch(batches.num_windows) == 4
-    assert batches.epoch(batches.num_windows, num_ranks=2) == 8
+    assert batches.epoch(4 * batches.num_windows) == 4
     assert 0 < batches.epoch(1) < 1
 
 
 def test_one_window_is_enough_and_less_is_an_error(shards: Shards) -> None:
-    assert Batches(shards, 0, context=shards.num_tokens - 1, batch_size=1).num_windows == 1
+    assert Batches(shards, 0, context=shards.num_tokens - 1).num_windows == 1
     with pytest.raises(UserError, match=f"{shards.num_tokens} tokens are too few for one window"):
-        Batches(shards, 0, context=shards.num_tokens, batch_size=1)
+        Batches(shards, 0, context=shards.num_tokens)

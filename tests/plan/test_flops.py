@@ -31,7 +31,7 @@ def _counted(shape: Shape) -> tuple[int, int]:
 
     The plain attention kernel is taken, whose two products torch sees; it computes the whole square of scores.
     """
-    model = build(shape)
+    model = build(shape).double()  # whose products go to torch on every processor
     ids = torch.zeros(BATCH, shape.context, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         loss = F.cross_entropy(model(ids).flatten(0, 1), ids.flatten())

@@ -89,7 +89,7 @@ class RecordingHooks:
         if self._after_step:
             self._after_step(report)
 
-    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation) -> None:
+    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation, last: bool) -> None:
         self.validated.append(state.step)
 
 
@@ -114,8 +114,8 @@ def make_trainer(shards: Shards) -> Iterator[MakeTrainer]:
             return Trainer(
                 build(SHAPE, seed),
                 OBJECTIVES["causal"],
-                Batches(shards, 3, CONTEXT, BATCH),
-                TrainRecipe(**{"lr": 1e-2, "validations": 1} | settings),
+                Batches(shards, 3, CONTEXT),
+                TrainRecipe(**{"lr": 1e-2, "batch_size": BATCH, "validations": 1} | settings),
                 precision=precision,
                 device="cpu",
                 checkpoint_folder=folder / "checkpoints",

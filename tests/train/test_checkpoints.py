@@ -21,7 +21,8 @@ from groundup.train.checkpoints import (
     newest_intact,
     read_state,
     restore,
-    save,
+    snapshot,
+    write,
 )
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 
@@ -53,7 +54,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of steps 2, 4 and 10; not to be changed."""
     folder = tmp_path_factory.mktemp("written") / "checkpoints"
     for step in (2, 4, 10):
-        save(folder, *_trained(step), TrainState(step, step * 64, step / 2), keep=3)
+        write(folder, snapshot(*_trained(step), TrainState(step, step * 64, step / 2)), keep=3)
     return folder
 
 
@@ -77,9 +78,9 @@ def test_the_newest_come_first_by_number(written: Path) -> None:
 
 
 def test_only_the_newest_are_kept(folder: Path) -> None:
-    save(folder, *_trained(1), TrainState(11), keep=2)
+    write(folder, snapshot(*_trained(1), TrainState(11)), keep=2)
     assert [path.name for path in list_checkpoints(folder)] == ["step-11", "step-10"]
-    save(folder, *_trained(1), TrainState(12), keep=1)
+    write(folder, snapshot(*_trained(1), TrainState(12)), keep=1)
     assert [path.name for path in folder.iterdir()] == ["step-12"]
 
 
@@ -88,7 +89,7 @@ def test_what_is_just_written_stays_below_damaged_ones(folder: Path, keep: int) 
     """After going on from step 2, since 4 and 10 are damaged."""
     for step in (4, 10):
         (folder / f"step-{step}" / "model.safetensors").write_bytes(b"")
-    save(folder, *_trained(1), TrainState(3), keep)
+    write(folder, snapshot(*_trained(1), TrainState(3)), keep)
     newest = newest_intact(folder, warn=lambda _: None)
     assert newest is not None
     assert newest.name == "step-3"
@@ -177,7 +178,7 @@ from groundup.errors import UserError
 from groundup.model.registry import build
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
-from groundup.train.checkpoints import TrainState, save
+from groundup.train.checkpoints import TrainState, snapshot, write
 from groundup.train.optimizers import build_optimizer
 
 folder, limits = Path(sys.argv[1]), [int(limit) for limit in sys.argv[3:]]
@@ -185,12 +186,12 @@ model = build(Shape.model_validate_json(sys.argv[2]))
 optimizer = build_optimizer(model, TrainRecipe(lr=1e-2))
 model(model.embedding.weight.new_zeros(1, 4).long()).sum().backward()
 optimizer.step()
-save(folder, model, optimizer, TrainState(1), keep=1)
+write(folder, snapshot(model, optimizer, TrainState(1)), keep=1)
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 for limit in limits:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
     try:
-        save(folder, model, optimizer, TrainState(2), keep=1)
+        write(folder, snapshot(model, optimizer, TrainState(2)), keep=1)
     except UserError as error:
         print(error)
 """

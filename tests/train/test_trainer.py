@@ -94,7 +94,7 @@ def test_micro_batches_add_up_to_the_batch(
         generator = torch.Generator().manual_seed(0)
         for weight in trainer.model.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
-    windows = trainer.batches.windows(0, 0, 1)
+    windows = trainer.batches.windows(0, BATCH)
     expected = OBJECTIVES["causal"].loss(trainer.model, OBJECTIVES["causal"].collate(windows)).mean
     names = [name for name, _ in trainer.model.named_parameters()]
     gradients = dict(zip(names, torch.autograd.grad(expected, trainer.model.parameters()), strict=True))

@@ -5,19 +5,23 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
+from groundup.data import Batches, Shards
 from groundup.errors import UserError
 from groundup.run import truncate_rows
 from groundup.train import checkpoints
 from groundup.train.progress import StepProgress, TimeProgress
-from groundup.train.trainer import Interrupted, StepReport
+from groundup.train.trainer import Interrupted, StepReport, Trainer
 
-from .conftest import STEPS, MakeTrainer, steps_of, weights_of
+from .conftest import CONTEXT, STEPS, MakeTrainer, steps_of, weights_of
 
 
 def _interrupt_at(step: int, number: int = signal.SIGINT) -> Any:
@@ -30,23 +34,38 @@ def _interrupt_at(step: int, number: int = signal.SIGINT) -> Any:
 
 def _assert_same_end(folder: Path, other: Path) -> None:
     ends = [folder / "checkpoints" / f"step-{STEPS}" for folder in (folder, other)]
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        assert (ends[0] / name).read_bytes() == (ends[1] / name).read_bytes(), name
+    files = [{path.name: path.read_bytes() for path in end.glob("*.safetensors")} for end in ends]
+    assert files[0].keys() == files[1].keys() >= {"model.safetensors", "optimizer.safetensors"}
+    for name, content in files[0].items():
+        assert content == files[1][name], name
     assert steps_of(folder) == steps_of(other)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"precision": "fp32"},
+        {"precision": "bf16"},
+        {"precision": "bf16-weights"},
+        {"precision": "fp16"},
+        {"ema": 0.7},
+        {"ema": 0.7, "precision": "bf16-weights"},
+        {"batch_warmup": 0.8, "batch_warmup_from": 0.25, "micro_batch": 1},
+        {"schedule": "trapezoid", "cooldown": 0.5},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("stopped_at", [1, 5, 11])
 def test_a_stopped_run_goes_on_bit_for_bit(
-    make_trainer: MakeTrainer, tmp_path: Path, stopped_at: int, precision: str
+    make_trainer: MakeTrainer, tmp_path: Path, stopped_at: int, settings: dict[str, Any]
 ) -> None:
-    """Weights, the optimizer's state and the logged losses of one run and of one in two parts."""
-    make_trainer(tmp_path / "whole", precision=precision).train(StepProgress(STEPS))
+    """Weights, the optimizer's state, the average and the logged losses of one run and of one in two parts."""
+    make_trainer(tmp_path / "whole", **settings).train(StepProgress(STEPS))
     parts = tmp_path / "parts"
-    first = make_trainer(parts, precision=precision, after_step=_interrupt_at(stopped_at))
+    first = make_trainer(parts, **settings, after_step=_interrupt_at(stopped_at))
     with pytest.raises(Interrupted):
         first.train(StepProgress(STEPS))
-    second = make_trainer(parts, precision=precision, seed=99)  # a model that shares nothing with the first
+    second = make_trainer(parts, **settings, seed=99)  # a model that shares nothing with the first
     checkpoint = checkpoints.newest_intact(parts / "checkpoints", pytest.fail)
     assert checkpoint is not None
     second.resume(checkpoint)
@@ -54,6 +73,47 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert second.state.seconds > 0
     second.train(StepProgress(STEPS))
     _assert_same_end(tmp_path / "whole", parts)
+
+
+@pytest.mark.parametrize("by_clock", [False, True])
+def test_data_is_read_once_and_in_order_while_the_batch_grows(
+    make_trainer: MakeTrainer, shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_clock: bool
+) -> None:
+    """Over three sessions, with sizes that follow the steps or the clock."""
+    clock = _Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    seen: list[npt.NDArray[np.int64]] = []
+    for session, stopped_at in enumerate((5, 6, None)):
+
+        def after_step(report: StepReport, stopped_at: int | None = stopped_at) -> None:
+            clock.now += 0.5
+            if report.state.step == stopped_at:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        trainer = make_trainer(
+            tmp_path, seed=session, after_step=after_step, batch_warmup=0.7, micro_batch=1, keep_checkpoints=9
+        )
+        if session:
+            trainer.resume(checkpoints.list_checkpoints(tmp_path / "checkpoints")[0])
+        _note_windows(trainer, seen)
+        time_spent = trainer.state.seconds
+        with suppress(Interrupted):
+            trainer.train(TimeProgress(8.0, time_spent, clock(), clock()) if by_clock else StepProgress(STEPS))
+    sizes = [len(windows) for windows in seen]
+    assert sizes == sorted(sizes)
+    assert set(sizes) == {1, 2, 3, 4}
+    assert trainer.state.windows == sum(sizes) == trainer.state.tokens / CONTEXT
+    assert (np.concatenate(seen) == Batches(shards, 3, CONTEXT).windows(0, sum(sizes))).all()
+
+
+def _note_windows(trainer: Trainer, seen: list[npt.NDArray[np.int64]]) -> None:
+    accumulate = trainer.take_step.accumulate
+
+    def noting(windows: npt.NDArray[np.int64]) -> Any:
+        seen.append(windows)
+        return accumulate(windows)
+
+    trainer.take_step.accumulate = noting  # type: ignore[method-assign]
 
 
 def test_a_crashed_run_goes_on_from_its_last_checkpoint(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -101,7 +161,9 @@ def test_a_signal_saves_and_stops(make_trainer: MakeTrainer, tmp_path: Path, num
     assert (stopped.value.state.step, stopped.value.signal) == (4, number)
     saved = tmp_path / "checkpoints" / "step-4"
     assert checkpoints.damage(saved) is None
-    assert checkpoints.read_state(saved) == stopped.value.state
+    state, stopped_at = checkpoints.read_state(saved), stopped.value.state
+    assert stopped_at.checkpoint_seconds > state.checkpoint_seconds  # the copy itself took some time
+    assert replace(stopped_at, checkpoint_seconds=state.checkpoint_seconds) == state
     assert steps_of(tmp_path)[-1]["step"] == 4
 
 
@@ -144,9 +206,11 @@ def test_checkpoints_come_by_steps_and_the_newest_are_kept(make_trainer: MakeTra
     seen: list[list[str]] = []
 
     def look(report: StepReport) -> None:
+        trainer.writer.wait()
         seen.append([path.name for path in checkpoints.list_checkpoints(tmp_path / "checkpoints")])
 
-    make_trainer(tmp_path, checkpoint_steps=2, keep_checkpoints=2, after_step=look).train(StepProgress(7))
+    trainer = make_trainer(tmp_path, checkpoint_steps=2, keep_checkpoints=2, after_step=look)
+    trainer.train(StepProgress(7))
     assert seen == [
         [],
         [],
@@ -178,6 +242,7 @@ def test_checkpoints_come_by_the_clock(
     monkeypatch.setattr(time, "monotonic", clock)
 
     def pass_time(report: StepReport) -> None:
+        trainer.writer.wait()  # or it would seem to take these seconds
         clock.now += 4.0
 
     trainer = make_trainer(tmp_path, checkpoint_seconds=10, keep_checkpoints=99, after_step=pass_time)

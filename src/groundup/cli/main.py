@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from groundup import __version__
-from groundup.cli import build, doctor, evaluate, generate, recipes, report, tokenizer
+from groundup.cli import bench, build, doctor, evaluate, generate, recipes, report, tokenizer
 from groundup.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("report")(report.report)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 USER_ERROR = 2
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -1,12 +1,11 @@
 """Matrix products in float32, by the library that is fast on this processor.
 
 PyTorch gives float32 products to MKL, which on AMD's processors takes a generic path at about half the speed of
-oneDNN, the library that PyTorch uses for bfloat16 (figures: benchmarks/RESULTS.md). There, and only there, oneDNN is
-called by name. The choice rests on the processor's maker, not on a measurement: a run that is resumed must compute
-the same numbers.
+oneDNN, the library that PyTorch uses for bfloat16 (figures: benchmarks/RESULTS.md). There, and only there, oneDNN
+is called by name. The choice rests on the processor's maker, not on a measurement: a run that is resumed must
+compute the same numbers.
 """
 
-import functools
 import platform
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,29 @@ _LEAST_ROWS = 32
 _LEAST_WEIGHT = 1 << 17
 
 
+def _processor_maker() -> str:
+    """What the system says of the processor; on Linux the maker stands in /proc/cpuinfo only."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        with information.open(errors="replace") as lines:
+            return next((line for line in lines if line.startswith("vendor_id")), "")
+    return platform.processor()
+
+
+# A constant of the process, since compiled code may branch on it.
+ONEDNN_IS_FASTER = (
+    torch.backends.mkl.is_available()
+    and torch.backends.mkldnn.is_available()
+    and "AuthenticAMD" in _processor_maker()
+)
+
+
 class Linear(nn.Linear):
     """`torch.nn.Linear`, with fast float32 products: (..., in) -> (..., out)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x weight^T + bias."""
-        if _is_float32(x) and onednn_is_faster():
+        if _is_float32(x) and ONEDNN_IS_FASTER:
             made: Tensor = _Linear.apply(x, self.weight, self.bias)
             return made
         return super().forward(x)
@@ -33,16 +49,9 @@ class Linear(nn.Linear):
 
 def product(x_NI: Tensor, y_OI: Tensor) -> Tensor:
     """x y^T, (N, O); both of one dtype. No gradient in float32: for code that has its own backward pass."""
-    if _is_float32(x_NI) and onednn_is_faster():
+    if _is_float32(x_NI) and ONEDNN_IS_FASTER:
         return _onednn(x_NI, y_OI)
     return x_NI @ y_OI.T
-
-
-@functools.cache
-def onednn_is_faster() -> bool:
-    """Whether float32 products should go to oneDNN."""
-    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return both and "AuthenticAMD" in _processor_maker()
 
 
 class _Linear(torch.autograd.Function):
@@ -74,12 +83,3 @@ def _is_float32(x: Tensor) -> bool:
     """Whether `x` enters a float32 product on the CPU that is large enough."""
     on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() > 1
     return on_cpu and not torch.is_autocast_enabled("cpu") and x.numel() >= _LEAST_ROWS * x.shape[-1]
-
-
-def _processor_maker() -> str:
-    """What the system says of the processor; on Linux the maker stands in /proc/cpuinfo only."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        with information.open(errors="replace") as lines:
-            return next((line for line in lines if line.startswith("vendor_id")), "")
-    return platform.processor()

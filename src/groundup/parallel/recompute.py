@@ -42,7 +42,9 @@ def recompute(model: nn.Module, what: Recompute) -> nn.Module:
     return model
 
 
-def _recomputed(block: nn.Module, forward: Callable[..., Tensor], contexts: dict[str, Any], *inputs: Any) -> Tensor:
+def _recomputed(
+    block: nn.Module, forward: Callable[..., Tensor], contexts: dict[str, Any], *inputs: Any
+) -> Tensor:
     """`forward` of the inputs; where a backward pass will follow, with a part of it left to be computed again."""
     if not (block.training and torch.is_grad_enabled()):
         return forward(*inputs)

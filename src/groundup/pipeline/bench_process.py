@@ -1,8 +1,8 @@
 """Trials of a training step, each in a process of its own.
 
-A process a trial, for three reasons: the allocator and the compiler keep what they once took, so that the peak memory
-of a second trial would be that of the first; a trial that the system kills for want of memory takes nothing else
-with it; and each starts from the same state, whatever ran before.
+A process a trial, for three reasons: the allocator and the compiler keep what they once took, so that the peak
+memory of a second trial would be that of the first, although Linux can count the peak anew; a trial that the
+system kills for want of memory takes nothing else with it; and each starts from the same state.
 """
 
 import json

@@ -1,79 +1,74 @@
-"""The process in which one trial of a training step is measured: a job on standard input, an answer on output."""
+"""The process of one trial: reads a job from standard input, writes what it found to standard output."""
 
 import ctypes
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-import psutil
 import torch
 
 from groundup.errors import UserError
-from groundup.model.registry import build
-from groundup.objective import OBJECTIVES, Objective
-from groundup.pipeline import bench_profile
+from groundup.pipeline import bench_profile, bench_step
 from groundup.pipeline.bench_process import Trial
-from groundup.seeds import derive
-from groundup.shape import family
-from groundup.train.allocator import keep_freed_memory
-from groundup.train.device import set_threads
-from groundup.train.peak_memory import peak_bytes, reset_peak
-from groundup.train.step import TrainStep
-from groundup.train.timing import repeat, seconds_of
 
-# So small that a model fed with random tokens stays what it is.
-_LR = 1e-6
-_PR_SET_PDEATHSIG = 1
+# Of Linux, <sys/prctl.h>.
+_SET_SIGNAL_OF_PARENTS_DEATH = 1
+_FIRST_TO_BE_KILLED = "1000"
 
 
-def measure(trial: Trial, seconds: float) -> dict[str, Any]:
-    """Times of steps on random tokens after two to warm up, and the peak memory of those steps."""
-    start_bytes = psutil.Process().memory_info().rss
-    step = make_step(trial, OBJECTIVES[family(trial.shape.family).objective])
-    warmup = [seconds_of(step) for _ in range(2)]
-    of_steps = reset_peak(trial.device)
-    timing = repeat(step, seconds, warmups=0)
-    return {
-        "steps": len(timing.seconds),
-        "step_seconds": timing.median,
-        "step_seconds_least": timing.least,
-        "step_seconds_spread": timing.spread,
-        "warmup_seconds": sum(warmup),
-        "start_bytes": start_bytes,
-        "peak_bytes": peak_bytes(trial.device),
-        "peak_of": "the measured steps" if of_steps else "the process",
-        "compiled_from_cache": _from_cache() if trial.settings.compile == "on" else None,
-    }
+def main() -> None:
+    """Do the one job; what a trial can fail of becomes an `error` of one line."""
+    answer = _own_output()
+    job = json.loads(sys.stdin.read())
+    _live_no_longer_than(job["parent"])
+    try:
+        found = _do(job)
+    except UserError as error:
+        found = {"error": str(error)}
+    except (MemoryError, torch.OutOfMemoryError):
+        found = {"error": "out of memory"}
+    except Exception as error:
+        traceback.print_exc()
+        found = {"error": _in_one_line(error)}
+    json.dump(found, answer)
+    answer.flush()
 
 
-def profile(trial: Trial, seconds: float, timeline: Path) -> dict[str, Any]:
-    """Where the time of a step goes (see `bench_profile.record`)."""
-    objective = OBJECTIVES[family(trial.shape.family).objective]
-    return bench_profile.record(lambda wrap: make_step(trial, wrap(objective), wrap.model), seconds, timeline)
+def _do(job: dict[str, Any]) -> dict[str, Any]:
+    trial = Trial.from_json(job["trial"])
+    if job["kind"] == "profile":
+        return bench_profile.record(trial, job["seconds"], Path(job["timeline"]))
+    return bench_step.measure(trial, job["seconds"])
 
 
-def make_step(
-    trial: Trial, objective: Objective, prepare: Callable[[torch.nn.Module], None] | None = None
-) -> Callable[[], None]:
-    """A function that takes a training step on the same random tokens each time; UserError where it fails."""
-    keep_freed_memory()
-    set_threads(trial.threads)
-    model = build(trial.shape, derive(trial.seed, "weights"), trial.device)
-    if prepare:
-        prepare(model)
-    take_step = TrainStep(model, objective, trial.settings, precision=trial.precision, device=trial.device)
-    random = np.random.default_rng(derive(trial.seed, "bench"))
-    windows = random.integers(0, trial.shape.vocabulary_size, (trial.batch_size, trial.shape.context + 1))
+def _own_output() -> TextIO:
+    """Standard output for the answer alone; whatever else prints goes to standard error."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answer
 
-    def step() -> None:
-        result = take_step(windows, _LR)
-        if not result.usable:
-            raise UserError(f"the loss became {result.loss} (gradient norm {result.grad_norm})")
 
-    return step
+def _live_no_longer_than(parent: int) -> None:
+    """End with the parent, even if that is killed; and where memory runs out, be what the system ends first."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_BE_KILLED)
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_SET_SIGNAL_OF_PARENTS_DEATH, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the process that asked for this trial is gone")
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "can't allocate memory" in text:
+        return "out of memory"
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+if __name__ == "__main__":
+    main()

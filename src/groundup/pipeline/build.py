@@ -7,6 +7,7 @@ from typing import Any
 from groundup.clock import Clock
 from groundup.data import Shards, default_corpus
 from groundup.errors import UserError
+from groundup.pipeline.compilation import expected_compilation
 from groundup.pipeline.display import Display
 from groundup.pipeline.finish import finish
 from groundup.pipeline.prepare import Text, Tokens, describe, encode_text, make_tokenizer, stage_text
@@ -139,10 +140,18 @@ def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, to
     """The choice, with the steps of the best candidates measured on this machine."""
 
     def measured(shape: Shape, batch_size: int, micro_batch: int) -> float:
-        settings = recipe.train.model_copy(update={"micro_batch": micro_batch})
+        settings = recipe.train.model_copy(update={"micro_batch": micro_batch, "compile": "off"})
         return measure_step_seconds(shape, batch_size, settings, hardware)
 
-    return choose(recipe, budget, hardware, corpus, tokenizer.vocabulary_size, measured_step_seconds=measured)
+    return choose(
+        recipe,
+        budget,
+        hardware,
+        corpus,
+        tokenizer.vocabulary_size,
+        measured_step_seconds=measured,
+        compilation=lambda plan: expected_compilation(plan, recipe.train, hardware),
+    )
 
 
 def _provenance(text: Text, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:
@@ -173,7 +182,7 @@ def _train_and_finish(run: Run, clock: Clock, display: Display) -> dict[str, Any
         tokenizer,
         tokens,
         display,
-        by_clock=written["budget"]["kind"] == "seconds",
+        budget_kind=written["budget"]["kind"],
     )
     model, state = train(job)
     clock.lap("train")

@@ -15,6 +15,7 @@ from groundup.files import cache_folder
 from groundup.pipeline.build import check_names
 from groundup.pipeline.numbers import bytes_text, human
 from groundup.plan.budget import parse_budget
+from groundup.plan.hardware import Hardware
 from groundup.recipe import DataRecipe, TrainRecipe, load, ready_recipes
 from groundup.run import Run
 from groundup.tokenizer import native
@@ -46,6 +47,7 @@ def examine(subject: str | None) -> list[Finding]:
 def _machine() -> Iterator[Finding]:
     import torch
 
+    from groundup.train.compile import why_not_compiled
     from groundup.train.machine import measure
 
     yield Finding(True, f"Python {platform.python_version()} and PyTorch {torch.__version__} are installed.")
@@ -54,8 +56,15 @@ def _machine() -> Iterator[Finding]:
     yield Finding(
         True,
         f"{hardware.name} sustains {human(hardware.flops_fp32)}FLOP/s in fp32 and "
-        f"{human(hardware.flops_bf16)}FLOP/s in bf16 with {hardware.threads} threads, "
-        f"so training uses {hardware.precision}.",
+        f"{human(hardware.flops_bf16)}FLOP/s in bf16 with {hardware.threads} threads.",
+    )
+    yield from _precision(hardware)
+    missing = why_not_compiled(hardware.device)
+    yield Finding(
+        missing is None,
+        f"Models cannot be compiled here: install {missing}; training works without, up to a fifth slower."
+        if missing
+        else "Models can be compiled; train.compile=auto does it where it pays within the budget.",
     )
     cores = psutil.cpu_count() or 1
     busy = load_average > 0.75 * cores
@@ -75,6 +84,23 @@ def _machine() -> Iterator[Finding]:
         else "The tokenizer runs in plain Python, which is slow; install a C++ compiler, then groundup again.",
     )
     yield Finding(True, f"The default corpus here is {default_corpus()}.")
+
+
+def _precision(hardware: Hardware) -> Iterator[Finding]:
+    """Which number format `train.precision=auto` takes, and why."""
+    from groundup.model.linear import ONEDNN_IS_FASTER
+    from groundup.train.machine import bf16_instructions
+
+    ratio = hardware.flops_bf16 / hardware.flops_fp32
+    has = ", ".join(bf16_instructions()) if hardware.device == "cpu" else ""
+    because = f"bf16 products are {ratio:.1f} times as fast as fp32 ones" + (f" ({has})" if has else "")
+    if hardware.precision == "bf16":
+        yield Finding(True, f"train.precision=auto takes bf16: {because}; weights and optimizer stay in fp32.")
+    else:
+        yield Finding(True, f"train.precision=auto takes fp32: {because}, which is not worth the accuracy.")
+    if hardware.device == "cpu":
+        library = "oneDNN, which is faster than MKL on AMD's processors" if ONEDNN_IS_FASTER else "torch's default"
+        yield Finding(True, f"fp32 products are computed by {library}; fp16 and its loss scaling are for GPUs.")
 
 
 def _recipe(name: str) -> Iterator[Finding]:

@@ -15,14 +15,10 @@ from groundup.pipeline.hooks import held_out_tokens
 from groundup.pipeline.train import Job
 from groundup.plan.energy import energy_wh
 from groundup.plan.flops import train_flops_per_token
+from groundup.plan.reading import evaluation_tokens
 from groundup.run import read_rows
 from groundup.studio.report import write_report
 from groundup.train.checkpoints import TrainState
-
-# The last evaluation may take this share of the training time; reading is about three times as fast as training.
-_EVALUATION_SHARE = 0.03
-_READING_SPEED = 3.0
-_LEAST_EVALUATION_TOKENS = 65_536
 
 
 def finish(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[str, Any]:
@@ -49,8 +45,7 @@ def finish(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[st
 
 def _evaluate(job: Job, model: Decoder, state: TrainState) -> Evaluation:
     """All of the held-out text, or as much as a small share of the time allows."""
-    rate = state.tokens / max(state.seconds, 1e-9)
-    limit = max(_LEAST_EVALUATION_TOKENS, int(_EVALUATION_SHARE * state.seconds * rate * _READING_SPEED))
+    limit = evaluation_tokens(state.seconds, state.tokens / max(state.seconds, 1e-9))
     tokens = held_out_tokens(job.tokens.held_out, limit, job.plan.shape.context)
     return evaluate_tokens(
         model,
@@ -84,6 +79,11 @@ def _outcome(job: Job, evaluation: Evaluation, state: TrainState, clock: Clock) 
         "peak_bytes": _peak_bytes(),
         "energy_wh": energy_wh(hardware, total_seconds),
         "load_average": psutil.getloadavg()[0],
+        "stall_seconds": {
+            "data": state.data_seconds,
+            "checkpoints": state.checkpoint_seconds,
+            "evaluation": state.evaluation_seconds,
+        },
         "stages": dict(clock.stages),
     }
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -28,6 +29,8 @@ from groundup.train.trainer import StepReport, Validation
 _SMOOTHING = 0.05
 # In how many stretches, spread over the held-out text, a part of it is measured.
 _STRETCHES = 8
+# With a time budget, samples may take this share of the training time.
+_SAMPLING_SHARE = 0.003
 
 
 class RunHooks:
@@ -41,16 +44,20 @@ class RunHooks:
         hardware: Hardware,
         tokenizer: Tokenizer,
         held_out: Shards,
+        by_clock: bool,
         samples: MetricsWriter,
         display: Display,
         bar: TrainingBar,
     ):
         self._recipe, self._plan, self._hardware = recipe, plan, hardware
         self._tokenizer, self._samples, self._display, self._bar = tokenizer, samples, display, bar
+        assert recipe.train.validation_tokens is not None, "the planner fills it in"
         self._tokens = held_out_tokens(held_out, recipe.train.validation_tokens, plan.shape.context)
         self._prompts = _prompts(recipe, tokenizer, self._tokens)
         self._bytes_per_token = float(tokenizer.byte_lengths[self._tokens].mean())
         self._flops_per_token = plan.flops / plan.tokens
+        seconds = _SAMPLING_SHARE * plan.train_seconds if by_clock else math.inf
+        self._sampling = SamplingTime(seconds, recipe.sample.tokens, len(self._prompts))
         self._smooth_loss: float | None = None
         self._began: tuple[float, float] | None = None
 
@@ -80,27 +87,28 @@ class RunHooks:
             left=self._seconds_left(report.fraction),
         )
 
-    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation) -> None:
-        """Say the figures and let the model write."""
+    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation, last: bool) -> None:
+        """Say the figures and let the model write, as far as there is time for it; at the end in any case."""
         self._display.say(
             f"step {state.step:,}  {state.tokens:,} tokens  {state.seconds:.0f} s  held-out: "
             f"{validation.bits_per_byte:.3f} bits per byte, loss {validation.loss:.3f}"
         )
+        share = min(1.0, state.seconds / self._plan.train_seconds)
+        for number, prompt in enumerate(self._prompts):
+            if not last and not self._sampling.allows(len(self._prompts) - number, share):
+                break
+            self._write_sample(cast(Decoder, model), state, prompt, math.inf if last else share)
+
+    def _write_sample(self, model: Decoder, state: TrainState, prompt: str, share: float) -> None:
+        """What follows a prompt; cut off where the time for samples up to `share` of the run is used up."""
         options = self._recipe.sample
+        seed = derive(self._recipe.seed, "samples")
         sampling = Sampling(options.temperature, options.top_k)
-        for prompt in self._prompts:
-            with eager():
-                pieces = generate_text(
-                    cast(Decoder, model),
-                    self._tokenizer,
-                    prompt,
-                    options.tokens,
-                    sampling,
-                    derive(self._recipe.seed, "samples"),
-                )
-                text = "".join(pieces)
-            self._samples.write(step=state.step, tokens=state.tokens, prompt=prompt, text=text)
-            self._display.sample(prompt, text)
+        with eager():
+            pieces = generate_text(model, self._tokenizer, prompt, options.tokens, sampling, seed)
+            text = "".join(self._sampling.limited(pieces, share))
+        self._samples.write(step=state.step, tokens=state.tokens, prompt=prompt, text=text)
+        self._display.sample(prompt, text)
 
     def _seconds_left(self, fraction: float) -> float:
         """By the rate since this session began."""
@@ -128,3 +136,34 @@ def _prompts(recipe: Recipe, tokenizer: Tokenizer, tokens: npt.NDArray[np.intege
     start = int(ends[0]) + 1 if len(ends) and ends[0] + 6 < len(tokens) else 0
     opening = tokenizer.decode(int(token) for token in tokens[start : start + 6])
     return ["", opening.replace("\ufffd", "").strip().replace("\n", " ")]
+
+
+class SamplingTime:
+    """Keeps what is generated within `seconds` of a run, spread evenly over it, the samples at its end included.
+
+    At first nothing is known of the model's speed, and its text is cut off where the time is over. From then on
+    there is text when there is time for all of it: `num_samples` of `tokens` each.
+    """
+
+    def __init__(self, seconds: float, tokens: int, num_samples: int):
+        self._seconds, self._tokens, self._num_samples = seconds, tokens, num_samples
+        self._spent = 0.0
+        self._pieces = 0
+
+    def allows(self, samples: int, share: float) -> bool:
+        """Whether there is time for so many samples when `share` of the run is over."""
+        if not self._pieces:
+            return True
+        sample_seconds = self._tokens * self._spent / self._pieces
+        for_all = self._seconds - self._num_samples * sample_seconds
+        return self._spent + samples * sample_seconds <= share * for_all
+
+    def limited(self, pieces: Iterable[str], share: float) -> Iterator[str]:
+        """The pieces of a text, about one a token, while there is time left of that up to `share` of the run."""
+        before = time.monotonic()
+        for piece in pieces:
+            yield piece
+            now = time.monotonic()
+            self._spent, self._pieces, before = self._spent + now - before, self._pieces + 1, now
+            if self._spent > share * self._seconds:
+                return

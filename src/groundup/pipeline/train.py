@@ -1,5 +1,7 @@
 """The training stage of a run: model, trainer and progress, new or from the last intact checkpoint."""
 
+import statistics
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -7,9 +9,12 @@ from groundup.data import Batches
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build as build_model
 from groundup.objective import OBJECTIVES
+from groundup.pipeline.compilation import remember_compilation
 from groundup.pipeline.display import Display
 from groundup.pipeline.hooks import RunHooks
+from groundup.pipeline.numbers import seconds_text
 from groundup.pipeline.prepare import Tokens
+from groundup.plan.budget import Kind
 from groundup.plan.choose import Plan
 from groundup.plan.hardware import Hardware
 from groundup.recipe import Recipe
@@ -22,6 +27,7 @@ from groundup.train.checkpoints import TrainState
 from groundup.train.device import set_threads
 from groundup.train.metrics import MetricsWriter
 from groundup.train.progress import Progress, StepProgress, TimeProgress
+from groundup.train.schedules import steps_with_warmup
 from groundup.train.trainer import Trainer
 
 
@@ -36,7 +42,12 @@ class Job:
     tokenizer: Tokenizer
     tokens: Tokens
     display: Display
-    by_clock: bool
+    budget_kind: Kind
+
+    @property
+    def by_clock(self) -> bool:
+        """Whether the time is given."""
+        return self.budget_kind == "seconds"
 
 
 def train(job: Job) -> tuple[Decoder, TrainState]:
@@ -51,8 +62,9 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
     spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
     with ExitStack() as stack:
         step = checkpoints.read_state(checkpoint).step if checkpoint else 0
-        truncate_rows(run.metrics_file, step)
-        truncate_rows(run.samples_file, step)
+        # A validation comes after the checkpoint of its step, and is made again with what follows.
+        truncate_rows(run.metrics_file, step, last_validation=step - 1)
+        truncate_rows(run.samples_file, step - 1)
         metrics = stack.enter_context(MetricsWriter(run.metrics_file))
         samples = stack.enter_context(MetricsWriter(run.samples_file))
         bar = stack.enter_context(job.display.training())
@@ -62,6 +74,7 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
             hardware=job.hardware,
             tokenizer=job.tokenizer,
             held_out=job.tokens.held_out,
+            by_clock=job.by_clock,
             samples=samples,
             display=job.display,
             bar=bar,
@@ -69,7 +82,7 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
         trainer = Trainer(
             model,
             OBJECTIVES[family(job.plan.shape.family).objective],
-            Batches(job.tokens.train, derive(recipe.seed, "batches"), job.plan.shape.context, job.plan.batch_size),
+            Batches(job.tokens.train, derive(recipe.seed, "batches"), job.plan.shape.context),
             recipe.train,
             precision=job.plan.precision,
             device=job.hardware.device,
@@ -80,9 +93,37 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
         if checkpoint:
             trainer.resume(checkpoint, spent)
             job.display.say(f"continuing after step {trainer.state.step:,} from {checkpoint.name}")
-        return model, trainer.train(_progress(job, spent))
+        compile_seconds = _compile(job, trainer) if recipe.train.compile == "on" else 0.0
+        state = trainer.train(_progress(job, spent + compile_seconds))
+    if compile_seconds:
+        rates = [row["tokens_per_second"] for row in read_rows(run.metrics_file) if "tokens_per_second" in row]
+        remember_compilation(job.plan, recipe.train, job.hardware, compile_seconds, statistics.median(rates))
+    return model, state
+
+
+def _compile(job: Job, trainer: Trainer) -> float:
+    """Let the model be compiled before the clock of the schedule runs; the seconds that it took."""
+    job.display.say(
+        f"compiling the model's block: about {seconds_text(job.plan.compile_seconds)}, less the next time", "dim"
+    )
+    before = time.monotonic()
+    failed = trainer.take_step.warm_up(trainer.batches.windows(0, job.plan.batch_size))
+    seconds = time.monotonic() - before
+    if failed:
+        job.display.warn(f"the model could not be compiled and trains without: {failed}")
+    else:
+        job.display.say(f"compiling the model's block: {seconds_text(seconds)}", "dim")
+    return seconds
 
 
 def _progress(job: Job, spent: float) -> Progress:
-    """By the clock for time budgets, the time already spent included; else by steps."""
-    return TimeProgress(job.plan.train_seconds, spent) if job.by_clock else StepProgress(job.plan.steps)
+    """By the clock for time budgets, the time already spent included; else by steps.
+
+    Where tokens are given and the first batches are smaller, more steps make up for them.
+    """
+    if job.by_clock:
+        return TimeProgress(job.plan.train_seconds, spent)
+    if job.budget_kind == "steps":
+        return StepProgress(job.plan.steps)
+    train = job.recipe.train
+    return StepProgress(steps_with_warmup(job.plan.steps, train.batch_warmup, train.batch_warmup_from))

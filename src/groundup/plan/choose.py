@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from groundup.errors import UserError
@@ -14,11 +14,13 @@ from groundup.plan.candidates import (
     learning_rate_for,
     vocabulary_for,
 )
+from groundup.plan.compile import Compilation
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware, Precision
 from groundup.plan.loss import SMALL_RUNS, LossLaw, effective_tokens
 from groundup.plan.memory import train_bytes
 from groundup.plan.parameters import non_embedding, total
+from groundup.plan.reading import validation_tokens
 from groundup.plan.speed import step_seconds
 from groundup.recipe import Recipe
 from groundup.shape import Shape
@@ -54,6 +56,8 @@ class Plan:
     parameters: int
     non_embedding_parameters: int
     precision: Precision
+    compile: bool
+    compile_seconds: float
     batch_size: int
     micro_batch: int
     lr: float
@@ -63,6 +67,7 @@ class Plan:
     flops: float
     train_seconds: float
     tokens_per_second: float
+    eager_tokens_per_second: float
     peak_bytes: int
     bits_per_byte: float
     bits_per_byte_low: float
@@ -92,6 +97,11 @@ class Plan:
             self.lr,
             self.precision,
         )
+        train.compile = "on" if self.compile else "off"
+        if train.validation_tokens is None:
+            train.validation_tokens = validation_tokens(
+                self.train_seconds, self.tokens_per_second, train.validations
+            )
         return resolved
 
 
@@ -130,12 +140,14 @@ def choose(
     vocabulary_size: int,
     *,
     measured_step_seconds: Callable[[Shape, int, int], float] | None = None,
+    compilation: Callable[[Plan], Compilation | None] | None = None,
     law: LossLaw = SMALL_RUNS,
 ) -> Plan:
     """The plan with the lowest expected loss that fits the budget and the memory.
 
     The speed formula makes a short list; `measured_step_seconds(shape, batch_size, micro_batch)`, if given,
-    decides among it by measurement. UserError if nothing fits. The law knows nothing of the context: where
+    decides among it by measurement. `compilation(plan)` says what compiling the model would cost and save, None
+    where it is impossible; without it nothing is compiled. UserError if nothing fits. The law knows nothing of the context: where
     `context_for` makes it longer, which costs speed, slightly more budget can promise slightly less.
     """
     context = context_for(roughly_affordable_tokens(budget, hardware))
@@ -158,7 +170,8 @@ def choose(
             f"{budget.amount:.3g} {budget.kind} are too little for {_FEWEST_STEPS} steps of any model that the "
             "recipe allows on this machine; give a larger --budget or a smaller model"
         )
-    return plans[0]
+    possible = compilation(plans[0]) if compilation and recipe.train.compile != "off" else None
+    return planner.compiled(plans[0], possible) if possible else plans[0]
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,8 @@ class _Planner:
             parameters=total(shape),
             non_embedding_parameters=size,
             precision=precision,
+            compile=False,
+            compile_seconds=0.0,
             batch_size=batch_size,
             micro_batch=micro_batch,
             lr=train.lr or learning_rate_for(size, step_tokens),
@@ -201,11 +216,33 @@ class _Planner:
             flops=tokens * train_flops_per_token(shape),
             train_seconds=steps * seconds_a_step,
             tokens_per_second=step_tokens / seconds_a_step,
+            eager_tokens_per_second=step_tokens / seconds_a_step,
             peak_bytes=train_bytes(shape, micro_batch, precision),
             bits_per_byte=expected,
             bits_per_byte_low=expected * (1 - self.law.relative_error),
             bits_per_byte_high=expected * (1 + self.law.relative_error),
             law=self.law.origin,
+        )
+
+    def compiled(self, plan: Plan, compilation: Compilation) -> Plan:
+        """The plan with the model compiled, where that pays or the recipe asks for it; else as it was."""
+        if self.recipe.train.compile == "auto" and not compilation.pays(plan.train_seconds):
+            return plan
+        recipe = self.recipe.model_copy(deep=True)
+        recipe.train.batch_size = plan.batch_size
+        budget = self.budget
+        if budget.kind == "seconds":
+            budget = Budget("seconds", budget.amount - compilation.seconds)
+        step_seconds = plan.train_seconds / plan.steps * (1 - compilation.saving)
+        again = replace(self, recipe=recipe, budget=budget).plan(plan.shape, step_seconds)
+        if again is None:
+            return plan
+        return replace(
+            again,
+            compile=True,
+            compile_seconds=compilation.seconds,
+            train_seconds=again.train_seconds + compilation.seconds,
+            eager_tokens_per_second=plan.tokens_per_second,
         )
 
     def micro_batch(self, shape: Shape) -> int | None:

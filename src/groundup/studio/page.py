@@ -40,6 +40,15 @@ def asset(name: str) -> str:
     return (resources.files("groundup.studio") / "templates" / name).read_text("utf-8")
 
 
+def plotly() -> str:
+    """The source of plotly.js, such that nothing in it ends the script element that it is put into."""
+    from plotly.offline import get_plotlyjs
+
+    source = str(get_plotlyjs()).replace("</script", r"<\/script")
+    # A reader of HTML takes each of these for one line feed: the hash must be that of what it reads.
+    return source.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -6,7 +6,7 @@ from typing import Any
 from groundup.files import write_atomically
 from groundup.run import Run
 from groundup.studio.charts import figures
-from groundup.studio.page import asset, render_page
+from groundup.studio.page import asset, plotly, render_page
 from groundup.studio.summary import summary
 
 
@@ -18,14 +18,5 @@ def write_report(run: Run) -> Path:
 
 def render(facts: dict[str, Any]) -> str:
     """The page that shows `facts` (see `summary.summary`); all of their text is escaped."""
-    scripts = [_plotly(), asset("report.js")]
+    scripts = [plotly(), asset("plotting.js"), asset("report.js")]
     return render_page("report.html.j2", ["report.css"], scripts, facts | {"figures": figures(facts)})
-
-
-def _plotly() -> str:
-    """The source of plotly.js, such that nothing in it ends the script element that it is put into."""
-    from plotly.offline import get_plotlyjs
-
-    source = str(get_plotlyjs()).replace("</script", r"<\/script")
-    # A reader of HTML takes each of these for one line feed: the hash must be that of what it reads.
-    return source.replace("\r\n", "\n").replace("\r", "\n")

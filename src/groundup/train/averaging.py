@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights (Polyak and Juditsky 1992; decay as in Tarvainen and Valpola 2017).
+"""The exponential moving average of the weights (Polyak and Juditsky 1992; Tarvainen and Valpola 2017).
 
 The average of late steps is often a better model than the last of them, as after a lower learning rate.
 """
@@ -52,9 +52,10 @@ class WeightAverage:
         return self._averages
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take what was saved; RuntimeError where a tensor is missing, too many or of another shape."""
-        if tensors.keys() != self._averages.keys():
-            raise RuntimeError(f"the average of {min(tensors.keys() ^ self._averages.keys())} is missing or unknown")
+        """Take what was saved; RuntimeError where it does not fit the model's tensors."""
+        differing = _shapes(tensors).items() ^ _shapes(self._averages).items()
+        if differing:
+            raise RuntimeError(f"the average of {min(differing)[0]} does not fit")
         for name, average in self._averages.items():
             average.copy_(tensors[name])
 
@@ -62,3 +63,7 @@ class WeightAverage:
         """Exchange the memory that holds them: nothing is copied."""
         for name, weight in self._weights.items():
             weight.data, self._averages[name] = self._averages[name], weight.data
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

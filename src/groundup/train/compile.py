@@ -1,22 +1,58 @@
 """Compilation by TorchInductor, block by block: its fused loops replace what is not a matrix product.
 
-A model's blocks are equal, so one of them is compiled and serves all; compiled code stays in the cache on disk.
+A model's blocks are equal, so one of them is compiled and serves all; compiled code stays in groundup's cache, where
+later processes find it.
 """
 
-from contextlib import AbstractContextManager
+import os
+import shutil
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
 from torch import nn
 
+from groundup.errors import UserError
+from groundup.files import cache_folder
 
-def compile_blocks(model: nn.Module) -> nn.Module:
-    """Compile the blocks of `model` in place and return it."""
+_CPP_COMPILERS = ("g++", "clang++")
+
+
+def why_not_compiled(device: str) -> str | None:
+    """What is missing on this machine to compile for `device`, or None."""
+    if device == "cpu":
+        named = os.environ.get("CXX")
+        found = any(map(shutil.which, (named,) if named else _CPP_COMPILERS))
+        return None if found else "a C++ compiler (g++ or clang++)"
+    return None if torch.utils._triton.has_triton() else "Triton"
+
+
+def compile_blocks(model: nn.Module, device: str) -> nn.Module:
+    """Compile the blocks of `model` in place and return it; UserError where there is no compiler."""
+    if missing := why_not_compiled(device):
+        raise UserError(
+            f"train.compile=on needs {missing}, which is not here; install it, or use train.compile=off"
+        )
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     for block in getattr(model, "blocks", ()):
         block.compile(dynamic=False)
     return model
 
 
+def run_as_written(model: nn.Module) -> None:
+    """Take compilation off the blocks again."""
+    for block in getattr(model, "blocks", ()):
+        block._compiled_call_impl = None
+
+
+def compiler_errors() -> tuple[type[Exception], ...]:
+    """What is raised where a block cannot be compiled."""
+    return torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError
+
+
 def eager() -> AbstractContextManager[None]:
     """A context in which compiled blocks run as they are written: for shapes other than the step's."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes a second
+        return nullcontext()
     return cast(AbstractContextManager[None], torch.compiler.set_stance("force_eager"))

@@ -6,6 +6,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from groundup.model.linear import product
 from groundup.model.registry import build
 from groundup.objective import OBJECTIVES
 from groundup.plan.hardware import Hardware
@@ -56,11 +57,11 @@ def _matrix_flops(dtype: torch.dtype, device: str) -> float:
     """FLOP/s of (1024, 1024) products, the median of many."""
     left, right = (torch.randn(_MATRIX, _MATRIX, device=device).to(dtype) for _ in range(2))
 
-    def product() -> None:
-        torch.mm(left, right)
+    def multiply() -> None:
+        product(left, right)
         synchronise(device)
 
-    return 2.0 * _MATRIX**3 / repeat(product, seconds=0.25).median
+    return 2.0 * _MATRIX**3 / repeat(multiply, seconds=0.25).median
 
 
 def _copy_bandwidth(device: str) -> float:
@@ -79,6 +80,13 @@ def _memory(device: str) -> int:
     if device == "cuda":
         return int(torch.cuda.get_device_properties(0).total_memory)
     return int(psutil.virtual_memory().available)
+
+
+def bf16_instructions() -> list[str]:
+    """The processor's instructions for bfloat16 products, as Linux names them; empty elsewhere."""
+    information = Path("/proc/cpuinfo")
+    words = set(information.read_text(errors="replace").split()) if information.is_file() else set()
+    return [name for name in ("amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16") if name in words]
 
 
 def _processor_name() -> str:

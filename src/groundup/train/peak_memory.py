@@ -1,4 +1,4 @@
-"""The largest memory that this process has held, and forgetting it, so that one stretch of work can be measured."""
+"""The largest memory that this process has held, and forgetting it, so that one stretch of work is measured."""
 
 import resource
 import sys

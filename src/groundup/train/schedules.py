@@ -57,12 +57,20 @@ def share_of_peak(schedule: str, progress: float, warmup: float, final: float, c
     return final + (1.0 - final) * SCHEDULES[schedule](position, cooldown_position)
 
 
-def batch_windows(progress: float, batch_size: int, unit: int, warmup: float, start: float) -> int:
+def batch_windows(progress: float, batch_size: int, micro_batch: int, warmup: float, start: float) -> int:
     """The windows of a step's batch: from `start * batch_size` straight up to all of it at progress `warmup`.
 
-    A multiple of `unit`, at least one of them, unless it is the whole batch (Brown et al. 2020, arXiv:2005.14165).
+    It grows by whole micro-batches, or by its first size where that is the smaller (Brown et al. 2020,
+    arXiv:2005.14165).
     """
-    if progress >= warmup:
+    if warmup == 0.0 or progress >= warmup:
         return batch_size
+    smallest = max(1, round(start * batch_size))
+    unit = min(micro_batch, smallest)
     share = start + (1.0 - start) * progress / warmup
     return min(batch_size, unit * max(1, round(share * batch_size / unit)))
+
+
+def steps_with_warmup(steps: int, warmup: float, start: float) -> int:
+    """The steps with growing batches that see as many windows as `steps` whole batches."""
+    return round(steps / (1.0 - warmup * (1.0 - start) / 2.0))

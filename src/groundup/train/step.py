@@ -13,7 +13,7 @@ from groundup.objective import Objective
 from groundup.parallel.recompute import recompute
 from groundup.plan.hardware import Precision
 from groundup.recipe import TrainRecipe
-from groundup.train.compile import compile_blocks
+from groundup.train.compile import compile_blocks, compiler_errors, run_as_written
 from groundup.train.device import synchronise
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 from groundup.train.precision import WorkingCopy, autocast
@@ -62,7 +62,7 @@ class TrainStep:
         self._computing = self._copy.model if self._copy else model
         recompute(self._computing, settings.recompute)
         if settings.compile == "on":
-            compile_blocks(self._computing)
+            compile_blocks(self._computing, device)
 
     def __call__(self, windows: npt.NDArray[np.int64], lr: float) -> StepResult:
         """Take one step; where the result is not usable, the weights stay as they were."""
@@ -79,6 +79,20 @@ class TrainStep:
             self._copy.publish_weights()
         synchronise(self.device)
         return result
+
+    def warm_up(self, windows: npt.NDArray[np.int64]) -> str | None:
+        """Go forward and backward once and drop the gradients, so that no step waits for the compiler.
+
+        Where that fails the blocks run as they are written; the reason, or None.
+        """
+        reason = None
+        try:
+            self.accumulate(windows)
+        except compiler_errors() as error:
+            reason = str(error).strip().partition("\n")[0]
+            run_as_written(self._computing)
+        self.model.zero_grad(set_to_none=True)
+        return reason
 
     def accumulate(self, windows: npt.NDArray[np.int64]) -> tuple[float, int]:
         """Forward and backward over the micro-batches: the mean loss over all targets, and their number."""

@@ -39,7 +39,7 @@ def seconds_of(action: Callable[[], None]) -> float:
 
 
 def repeat(action: Callable[[], None], seconds: float, *, warmups: int = 2, least: int = 3) -> Timing:
-    """Time `action` again and again for about `seconds`, at least `least` times, after `warmups` that do not count."""
+    """Time `action` for about `seconds`, at least `least` times, after `warmups` that do not count."""
     for _ in range(warmups):
         action()
     times: list[float] = []

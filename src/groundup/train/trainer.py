@@ -1,12 +1,11 @@
 """The training loop: forward, backward, clip, step, log, save."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from groundup.errors import UserError
@@ -14,20 +13,15 @@ from groundup.objective import Objective
 from groundup.plan.hardware import Precision
 from groundup.recipe import TrainRecipe
 from groundup.train import checkpoints
+from groundup.train.averaging import WeightAverage
+from groundup.train.checkpoint_writer import CheckpointWriter
 from groundup.train.checkpoints import TrainState
 from groundup.train.interrupt import Interrupt
 from groundup.train.metrics import MetricsWriter
+from groundup.train.prefetch import BatchSource, Prefetch
 from groundup.train.progress import Progress
-from groundup.train.schedules import share_of_peak
+from groundup.train.schedules import batch_windows, share_of_peak
 from groundup.train.step import StepResult, TrainStep
-
-
-class BatchSource(Protocol):
-    """Where batches come from: windows (B, T + 1) int64 as a pure function of the step."""
-
-    def windows(self, step: int, rank: int, num_ranks: int) -> npt.NDArray[np.int64]:
-        """The batch of one step and rank."""
-        ...
 
 
 class Validation(NamedTuple):
@@ -65,8 +59,8 @@ class Hooks(Protocol):
         """Called after every step."""
         ...
 
-    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation) -> None:
-        """Called after every validation."""
+    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation, last: bool) -> None:
+        """Called after every validation; `last` is the one at the end of the run."""
         ...
 
 
@@ -86,91 +80,136 @@ class Trainer:
         metrics: MetricsWriter,
         hooks: Hooks,
     ):
-        assert settings.lr is not None, "the planner fills in the learning rate"
+        assert settings.lr is not None and settings.batch_size is not None, "the planner fills them in"
         self.model, self.batches, self.settings = model, batches, settings
         self.take_step = TrainStep(model, objective, settings, precision=precision, device=device)
-        self.checkpoint_folder, self.metrics, self.hooks = checkpoint_folder, metrics, hooks
-        self.peak_lr = settings.lr
+        self.average = WeightAverage(model, settings.ema) if settings.ema is not None else None
+        self.writer = CheckpointWriter(checkpoint_folder, settings.keep_checkpoints)
+        self.metrics, self.hooks = metrics, hooks
+        self.peak_lr, self.batch_size = settings.lr, settings.batch_size
         self.state = TrainState()
         self._start = time.monotonic()
+        self._saved_step: int | None = None
 
     def resume(self, checkpoint: Path, spent: float = 0.0) -> None:
         """Continue from a checkpoint; `spent` seconds of training count even if their steps were lost."""
-        state = checkpoints.restore(checkpoint, self.model, self.take_step.optimizer)
+        state = checkpoints.restore(checkpoint, self.model, self.take_step.optimizer, self.average)
+        self.take_step.restored(checkpoints.read_loss_scale(checkpoint))
         self.state = replace(state, seconds=max(state.seconds, spent))
+        self._saved_step = state.step
 
     def train(self, progress: Progress) -> TrainState:
-        """The loop. Raises Interrupted after saving when a signal came, UserError when the loss is not finite."""
+        """The loop. Raises Interrupted after saving when a signal came, UserError when the loss is not finite.
+
+        With `train.ema` the model has the average as its weights in the end.
+        """
         self._start = time.monotonic() - self.state.seconds
-        saving = _SaveSchedule(self.settings)
-        validations = self._validations_behind(progress) if self.state.step else 0
-        with Interrupt() as interrupt:
+        saving = _SaveSchedule(self.settings, self.writer)
+        fraction = progress.fraction(self.state.step - 1) if self.state.step else 0.0
+        with Prefetch(self.batches) as batches, self.writer, Interrupt() as interrupt:
             while not progress.finished(self.state.step):
+                self._validate_if_due(fraction)
                 fraction = progress.fraction(self.state.step)
-                self._take_step(fraction)
-                if (due := _count(fraction, self.settings.validations)) > validations:
-                    validations = due
-                    self.validate()
+                self._take_step(batches, fraction)
+                self.writer.raise_failure()
                 if interrupt.signal is not None:
                     self.save()
+                    self.writer.wait()
                     raise Interrupted(self.state, interrupt.signal)
                 if saving.is_due(self.state.step):
-                    saving.note(self.save())
+                    self.save()
+                    saving.restart()
             self.save()
-            self.validate()
+            self.validate(last=True)
+            self.writer.wait()
             if interrupt.signal is not None:
                 raise Interrupted(self.state, interrupt.signal)
+        if self.average is not None:
+            self.average.adopt()
         return self.state
 
-    def _validations_behind(self, progress: Progress) -> int:
-        """How many validations were due up to the last step taken."""
-        return _count(progress.fraction(self.state.step - 1), self.settings.validations)
+    def _validate_if_due(self, fraction: float) -> None:
+        """Validate after a step at `fraction` of the run, if a validation lies behind it; the last one never does.
 
-    def validate(self) -> Validation:
-        """Measure the held-out text and write a validation row."""
+        It comes after the step's checkpoint: a run that goes on from there measures again what is cut off with it.
+        """
+        num_validations = self.settings.validations
+        if (due := min(int(fraction * num_validations), num_validations - 1)) > self.state.validations:
+            self.validate()
+            self.state = replace(self.state, validations=due)
+
+    def validate(self, last: bool = False) -> Validation:
+        """Measure the held-out text and write a validation row; of the averaged weights, if there are any."""
+        before = time.monotonic()
         self.model.eval()
-        validation = self.hooks.validate(self.model)
-        self.metrics.write(
-            step=self.state.step,
-            tokens=self.state.tokens,
-            seconds=self.state.seconds,
-            val_loss=validation.loss,
-            val_bits_per_byte=validation.bits_per_byte,
-        )
-        self.hooks.on_validation(self.model, self.state, validation)
+        with self.average.in_place() if self.average is not None else nullcontext():
+            validation = self.hooks.validate(self.model)
+            self.metrics.write(
+                step=self.state.step,
+                tokens=self.state.tokens,
+                seconds=self.state.seconds,
+                val_loss=validation.loss,
+                val_bits_per_byte=validation.bits_per_byte,
+            )
+            self.hooks.on_validation(self.model, self.state, validation, last)
+        waited = time.monotonic() - before
+        self.state = replace(self.state, evaluation_seconds=self.state.evaluation_seconds + waited)
         return validation
 
-    def save(self) -> float:
-        """Write a checkpoint; returns the seconds that it took."""
+    def save(self) -> None:
+        """Copy what a checkpoint holds, and have it written while training goes on; once for each step."""
+        if self._saved_step == self.state.step:
+            return
         before = time.monotonic()
         self.state = replace(self.state, seconds=before - self._start)
-        checkpoints.save(
-            self.checkpoint_folder,
-            self.model,
-            self.take_step.optimizer,
-            self.state,
-            self.settings.keep_checkpoints,
+        self.writer.wait()
+        self.writer.start(
+            checkpoints.snapshot(
+                self.model,
+                self.take_step.optimizer,
+                self.state,
+                average=self.average,
+                loss_scale=self.take_step.state_dict(),
+            )
         )
-        return time.monotonic() - before
+        self._saved_step = self.state.step
+        waited = time.monotonic() - before
+        self.state = replace(self.state, checkpoint_seconds=self.state.checkpoint_seconds + waited)
 
-    def _take_step(self, fraction: float) -> None:
+    def _take_step(self, batches: BatchSource, fraction: float) -> None:
         """One optimizer step and its row of metrics."""
         before = time.monotonic()
-        settings = self.settings
-        lr = self.peak_lr * share_of_peak(settings.schedule, fraction, settings.warmup, settings.final_lr)
-        windows = self.batches.windows(self.state.step, 0, 1)
-        result = self.take_step(windows, lr)
+        state, settings = self.state, self.settings
+        count = batch_windows(
+            fraction,
+            self.batch_size,
+            settings.micro_batch or self.batch_size,
+            settings.batch_warmup,
+            settings.batch_warmup_from,
+        )
+        share = share_of_peak(settings.schedule, fraction, settings.warmup, settings.final_lr, settings.cooldown)
+        windows = batches.windows(state.windows, count)
+        waited = time.monotonic() - before
+        result = self.take_step(windows, self.peak_lr * share)
         self._refuse_unusable(result)
         now = time.monotonic()
-        tokens = result.num_targets
-        self.state = TrainState(self.state.step + 1, self.state.tokens + tokens, now - self._start)
-        report = StepReport(self.state, fraction, result.loss, tokens / (now - before))
+        self.state = replace(
+            state,
+            step=state.step + 1,
+            tokens=state.tokens + result.num_targets,
+            seconds=now - self._start,
+            windows=state.windows + count,
+            data_seconds=state.data_seconds + waited,
+        )
+        if self.average is not None:
+            self.average.update(self.state.step)
+        report = StepReport(self.state, fraction, result.loss, result.num_targets / (now - before))
         self.metrics.write(
             step=self.state.step,
             tokens=self.state.tokens,
             seconds=self.state.seconds,
             loss=result.loss,
-            lr=lr,
+            lr=self.peak_lr * share,
             grad_norm=result.grad_norm,
             tokens_per_second=report.tokens_per_second,
         )
@@ -181,27 +220,28 @@ class Trainer:
             return
         raise UserError(
             f"the loss became {result.loss} (gradient norm {result.grad_norm}) at step {self.state.step + 1}; "
-            f"lower train.lr (now {self.peak_lr:g}) or train.clip and start anew; checkpoints before this step are kept"
+            f"lower train.lr (now {self.peak_lr:g}) or train.clip and start anew; "
+            "checkpoints before this step are kept"
         )
 
 
 class _SaveSchedule:
-    """Save every `checkpoint_steps`, or by the clock but so rarely that saving costs at most 2 % of the time."""
+    """Save every `checkpoint_steps`, or by the clock but so rarely that writing goes on at most 2 % of the time.
 
-    def __init__(self, settings: TrainRecipe):
+    A write takes part of the processor from the steps beside it, so that they lose less than that.
+    """
+
+    def __init__(self, settings: TrainRecipe, writer: CheckpointWriter):
         self._steps, self._seconds = settings.checkpoint_steps, settings.checkpoint_seconds
-        self._last = time.monotonic()
-        self._cost = 0.0
+        self._writer = writer
+        self.restart()
 
     def is_due(self, step: int) -> bool:
         if self._steps is not None:
             return step % self._steps == 0
-        return time.monotonic() - self._last >= max(self._seconds, 50 * self._cost)
+        if self._writer.is_writing:
+            return False
+        return time.monotonic() - self._last >= max(self._seconds, 50 * self._writer.seconds)
 
-    def note(self, seconds: float) -> None:
-        self._last, self._cost = time.monotonic(), seconds
-
-
-def _count(fraction: float, validations: int) -> int:
-    """How many of the evenly spaced validations lie behind `fraction`, without the one after the last step."""
-    return min(int(fraction * validations), validations - 1)
+    def restart(self) -> None:
+        self._last = time.monotonic()

@@ -50,7 +50,7 @@ def test_every_optimizer_learns_and_goes_on_from_a_checkpoint(name: str, tmp_pat
     assert last < first
     model, optimizer = made()
     train(model, optimizer, range(5))
-    saved = checkpoints.save(tmp_path, model, optimizer, TrainState(step=5), keep=1)
+    saved = checkpoints.write(tmp_path, checkpoints.snapshot(model, optimizer, TrainState(step=5)), keep=1)
     model, optimizer = made()
     checkpoints.restore(saved, model, optimizer)
     train(model, optimizer, range(5, 10))

@@ -1,0 +1,20 @@
+"""Whether compiling the model pays within a budget: what it costs now against what it saves until the end."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What compiling takes and gives: `seconds` before the first step, `saving` as a share of each step's time."""
+
+    seconds: float
+    saving: float
+
+    def pays(self, seconds: float) -> bool:
+        """Whether a run of `seconds` in all takes more steps with it than without."""
+        return self.saving * (seconds - self.seconds) > self.seconds
+
+
+# Before there is a measurement of this block on this machine: the dearest of those in benchmarks/RESULTS.md, and of
+# the savings there (8 to 20 %) the least.
+UNKNOWN = Compilation(seconds=18.0, saving=0.08)
