@@ -1,7 +1,7 @@
 """Compilation by TorchInductor, block by block: its fused loops replace what is not a matrix product.
 
-A model's blocks are equal, so one of them is compiled and serves all; compiled code stays in groundup's cache, where
-later processes find it.
+A model's blocks are equal, so one of them is compiled and serves all; compiled code stays in groundup's cache,
+where later processes find it.
 """
 
 import os

@@ -29,7 +29,7 @@ def _model(family: str = "llama", tied: bool = False) -> nn.Module:
     return build(shape)
 
 
-@pytest.mark.parametrize("rows,columns", [(8, 8), (8, 40), (40, 8)])
+@pytest.mark.parametrize("rows,columns", [(8, 8), (8, 40), (32, 33)])
 def test_singular_values_become_about_one(rows: int, columns: int) -> None:
     matrices = torch.randn(3, rows, columns, generator=torch.Generator().manual_seed(0))
     left, values, right = torch.linalg.svd(orthogonalise(matrices).float(), full_matrices=False)

@@ -44,40 +44,49 @@ class Muon(Optimizer):
         self._adamw.step()
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        by_shape: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                by_shape[parameter.shape].append(parameter)
-        for shape, parameters in by_shape.items():
-            directions = orthogonalise(torch.stack([self._direction(parameter) for parameter in parameters]))
-            lr = group["lr"] * _RMS_OF_ADAMW * math.sqrt(max(shape))
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, list(directions.unbind()), alpha=-lr)
+        parameters: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if not parameters:
+            return
+        momenta = [self._momentum(parameter) for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
+        directions = torch._foreach_lerp(gradients, momenta, _MOMENTUM)  # Nesterov's
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        by_shape: defaultdict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter, direction in zip(parameters, directions, strict=True):
+            wide = _wide(parameter)
+            by_shape[wide.shape[0], wide.shape[1]].append((wide, _wide(direction)))
+        for (_, long_side), pairs in by_shape.items():
+            weights, given = zip(*pairs, strict=True)
+            orthogonal = orthogonalise(torch.stack(given))
+            lr = group["lr"] * _RMS_OF_ADAMW * math.sqrt(long_side)
+            torch._foreach_add_(list(weights), list(orthogonal.unbind()), alpha=-lr)
 
-    def _direction(self, parameter: Tensor) -> Tensor:
-        """The gradient with Nesterov's momentum."""
+    def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        assert parameter.grad is not None
-        state["momentum"].lerp_(parameter.grad, 1 - _MOMENTUM)
-        return parameter.grad.lerp(state["momentum"], _MOMENTUM)
+        momentum: Tensor = state["momentum"]
+        return momentum
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    """The matrix with its shorter side first, a view: a map and one the other way round take one product."""
+    return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 def orthogonalise(matrices_NRC: Tensor) -> Tensor:
-    """The nearest matrices whose singular values are all about 1 (N, R, C), in bfloat16.
+    """The nearest matrices whose singular values are all about 1 (N, R, C), R <= C, in bfloat16.
 
     Newton-Schulz iteration of degree 5, on all matrices of one shape at once, along their shorter side.
     """
-    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
     x = matrices_NRC.bfloat16()
-    x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices_NRC.dtype)
+    return x.to(matrices_NRC.dtype)
 
 
 def muon(model: nn.Module, settings: TrainRecipe) -> Muon:
