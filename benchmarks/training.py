@@ -42,14 +42,10 @@ import training_stall
 import training_time_to_loss
 from tokenizer_rounds import load, note, print_machine, print_table
 from training_contenders import ALL, CONTENDERS, PEAK, REFERENCE
-from training_rounds import Rounds, Turns
+from training_rounds import SHAPES, Rounds, Turns, flops_per_token, peak_flops
 from training_worker import Job
 
 _SOURCES = ("nanogpt", "litgpt", "minimind", "nanochat", "llmc")
-SHAPES = {
-    "M": {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 8},
-    "S": {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12},
-}
 # The loss that is compared is the mean of so many last steps.
 _LAST_STEPS = 20
 
@@ -63,7 +59,7 @@ def speed(arguments: argparse.Namespace) -> None:
             rounds.run(arguments.rounds, arguments.seconds)
             rounds.continue_to(arguments.steps, [name for name in names if ALL[name].same_model])
             turns, failures = rounds.turns(), rounds.failures
-    peak = max((_product_flops(name, turns) for name in PEAK if name in turns), default=float("nan"))
+    peak = peak_flops(turns)
     print_machine(("torch",))
     print(f"{_checkouts(arguments)}. Versions: {_versions(turns)}.\n")
     print(
@@ -118,19 +114,9 @@ def _parity(losses: list[float], expected: list[float], steps: int) -> list[str]
     return row
 
 
-def flops_per_token(in_blocks: int, job: Job) -> float:
-    """6 N + 12 L d T (Chowdhery et al. 2022, arXiv:2204.02311, B), N without embeddings and unembedding."""
-    return 6.0 * in_blocks + 12.0 * job.layers * job.width * job.context
-
-
 def _chosen(settings: dict[str, Any]) -> str:
     words = [settings["precision"], f"compile {settings['compile']}"]
     return ", ".join(words + [f"recompute {settings['recompute']}"] * (settings["recompute"] != "none"))
-
-
-def _product_flops(name: str, turns: dict[str, Turns]) -> float:
-    rows, inner, columns = ALL[name].options["sizes"]
-    return 2.0 * rows * inner * columns / turns[name].seconds
 
 
 def _job(arguments: argparse.Namespace, folder: Path) -> Job:

@@ -34,6 +34,7 @@ def groundup(job: Job, batches: Batches, gate: Gate) -> None:
     from groundup.train.step import TrainStep
 
     keep_freed_memory()
+    gate.imported()
     shape = _shape(job)
     settings = _planned(job) if job.options.get("planned") else _recipe(job).train
     settings = settings.model_copy(

@@ -12,9 +12,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from tokenizer_rounds import Failed, load, note, print_machine, print_table
+from tokenizer_rounds import load, note, print_machine, print_table
 from training_contenders import GROWTH, PEAK
-from training_rounds import Rounds, Turns
+from training_rounds import Rounds, Turns, attention_flops, flops_per_token, peak_flops
 from training_worker import Job
 
 _SIZES = {"5M": {"layers": 6, "width": 256, "heads": 4}, "50M": {"layers": 16, "width": 512, "heads": 8}}
@@ -53,16 +53,11 @@ def _measure(jobs: dict[Cell, Job], arguments: argparse.Namespace) -> tuple[dict
         for _ in range(arguments.rounds):
             for one in (*cells.values(), products):
                 one.run(1, arguments.seconds)
-        flops = []
-        for name, given in products.turns().items():
-            rows, inner, columns = PEAK[name].options["sizes"]
-            flops.append(2.0 * rows * inner * columns / given.seconds)
         for cell, rounds in cells.items():
             for failure in rounds.failures.values():
                 note(f"{cell}: {failure}")
-        if not flops:
-            raise Failed("no product of matrices could be measured")
-        return {cell: turns for cell, one in cells.items() if (turns := one.turns().get(GROWTH))}, max(flops)
+        measured = {cell: turns for cell, one in cells.items() if (turns := one.turns().get(GROWTH))}
+        return measured, peak_flops(products.turns())
 
 
 _HEADER = (
@@ -75,7 +70,7 @@ def _row(cell: Cell, jobs: dict[Cell, Job], measured: dict[Cell, Turns], peak: f
     job, given = jobs[cell], measured[cell]
     tokens = job.batch * job.context
     rates = sorted(tokens / seconds for seconds in given.seconds_a_step)
-    rate, flops = tokens / given.seconds, _flops(job, given)
+    rate, flops = tokens / given.seconds, flops_per_token(given.in_blocks, job)
     row = [
         f"{given.in_blocks / 1e6:.1f}M",
         f"{job.context:,}",
@@ -86,19 +81,15 @@ def _row(cell: Cell, jobs: dict[Cell, Job], measured: dict[Cell, Turns], peak: f
         f"{rate * flops / peak:.0%}",
         f"{1e3 * given.seconds:.0f}",
         f"{(given.peak - given.before) / 1e6:.0f}",
-        f"{_attention_flops(job) / flops:.0%}",
+        f"{attention_flops(job) / flops:.0%}",
     ]
     first = next((other for other in measured if other[0] == cell[0]), cell)
     first_rate = jobs[first].batch * jobs[first].context / measured[first].seconds
-    return [*row, f"{rate / first_rate:.2f}x", f"{_flops(jobs[first], measured[first]) / flops:.2f}x"]
-
-
-def _flops(job: Job, given: Turns) -> float:
-    return 6.0 * given.in_blocks + _attention_flops(job)
-
-
-def _attention_flops(job: Job) -> float:
-    return 12.0 * job.layers * job.width * job.context
+    return [
+        *row,
+        f"{rate / first_rate:.2f}x",
+        f"{flops_per_token(measured[first].in_blocks, jobs[first]) / flops:.2f}x",
+    ]
 
 
 def _plot(jobs: dict[Cell, Job], measured: dict[Cell, Turns], peak: float, path: Path) -> None:
@@ -112,7 +103,8 @@ def _plot(jobs: dict[Cell, Job], measured: dict[Cell, Turns], peak: float, path:
         cells = [cell for cell in measured if cell[0] == size]
         rates = [jobs[cell].batch * jobs[cell].context / measured[cell].seconds for cell in cells]
         shares = [
-            100 * rate * _flops(jobs[cell], measured[cell]) / peak for rate, cell in zip(rates, cells, strict=True)
+            100 * rate * flops_per_token(measured[cell].in_blocks, jobs[cell]) / peak
+            for rate, cell in zip(rates, cells, strict=True)
         ]
         peaks = [(measured[cell].peak - measured[cell].before) / 1e6 for cell in cells]
         for column, values in enumerate((rates, shares, peaks), start=1):

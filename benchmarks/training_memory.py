@@ -2,7 +2,7 @@
 
 Plain PyTorch is nanoGPT's model and step: logits held whole, nothing computed again. Its bf16 is autocast
 around them. Peaks are of resident memory since the first step began (VmHWM, cleared), less what the process
-held with torch imported and no model. groundup keeps freed memory as it does in a build. The time is measured
+held with its packages and no model. groundup keeps freed memory as it does in a build. The time is measured
 in the same turns.
 """
 
@@ -13,10 +13,9 @@ import sys
 
 from tokenizer_rounds import load, print_machine, print_table
 from training_contenders import MEMORY
-from training_rounds import Rounds, Turns
+from training_rounds import SHAPES, Rounds, Turns
 from training_worker import Job
 
-_SHAPE = {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 8}
 _PLAIN = "plain PyTorch, fp32"
 
 
@@ -26,7 +25,7 @@ def memory(arguments: argparse.Namespace) -> None:
     written = {}
     for vocabulary in arguments.vocabularies:
         sources = {"nanogpt": str(arguments.nanogpt)}
-        job = Job("", {}, **_SHAPE, vocabulary=vocabulary, threads=arguments.threads, sources=sources)
+        job = Job("", {}, **SHAPES["M"], vocabulary=vocabulary, threads=arguments.threads, sources=sources)
         with Rounds(job, MEMORY, sys.executable) as rounds:
             rounds.run(arguments.rounds, arguments.seconds)
             turns, failures = rounds.turns(), rounds.failures

@@ -86,8 +86,6 @@ def huggingface(job: Job, batches: Batches, gate: Gate) -> None:
             per_device_train_batch_size=job.batch,
             max_steps=_MANY,
             learning_rate=job.lr,
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=job.warmup,
             weight_decay=job.weight_decay,
             adam_beta1=job.beta1,
             adam_beta2=job.beta2,
@@ -102,6 +100,8 @@ def huggingface(job: Job, batches: Batches, gate: Gate) -> None:
             disable_tqdm=True,
         )
         trainer = Trainer(model=model, args=arguments, train_dataset=dataset, callbacks=[Callback()])
+        optimizer = trainer.create_optimizer()
+        trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: job.rate(step) / job.lr)
         embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
         gate.ready(*count(model, *embeddings))
         trainer.train()

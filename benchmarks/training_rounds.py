@@ -1,6 +1,7 @@
 """Runs the contenders of `training.py`: a process each, kept alive and asked for steps in turns."""
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -13,14 +14,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 from tokenizer_rounds import Failed, note
-from training_contenders import ALL
+from training_contenders import ALL, PEAK
 from training_worker import Job
 
 _WORKER = Path(__file__).with_name("training_worker.py")
 # Between turns, so that threads which spin at the end of parallel work have come to rest.
 _PAUSE_SECONDS = 0.1
 _WARM_UP_STEPS = 3
+_LEAST_FREE_BYTES = 2 << 30
+
+SHAPES = {
+    "M": {"layers": 6, "width": 384, "heads": 6, "context": 256, "batch": 8},
+    "S": {"layers": 4, "width": 128, "heads": 4, "context": 64, "batch": 12},
+}
 
 
 @dataclass
@@ -30,7 +39,7 @@ class Turns:
     parameters: int
     in_blocks: int
     before: int
-    """Bytes of resident memory after importing torch, before the framework and its model."""
+    """Bytes of resident memory before there is a model; groundup's packages count here, of peers only torch."""
     versions: dict[str, str]
     settings: dict[str, Any] | None = None
     seconds_a_step: list[float] = field(default_factory=list)
@@ -41,6 +50,22 @@ class Turns:
     def seconds(self) -> float:
         """A step's time: the median over the turns."""
         return statistics.median(self.seconds_a_step)
+
+
+def peak_flops(turns: dict[str, Turns]) -> float:
+    """FLOP/s of the fastest of the products of matrices that were measured."""
+    sizes = {name: ALL[name].options["sizes"] for name in PEAK if name in turns}
+    return max((2.0 * math.prod(size) / turns[name].seconds for name, size in sizes.items()), default=math.nan)
+
+
+def flops_per_token(in_blocks: int, job: Job) -> float:
+    """6 N + 12 L d T (Chowdhery et al. 2022, arXiv:2204.02311, B), N without embeddings and unembedding."""
+    return 6.0 * in_blocks + attention_flops(job)
+
+
+def attention_flops(job: Job) -> float:
+    """The part of the FLOPs of a token that grows with the context."""
+    return 12.0 * job.layers * job.width * job.context
 
 
 class Worker:
@@ -128,6 +153,8 @@ class Rounds:
         python = sys.executable if name.startswith("groundup") else self._python
         if contender.package and not _has(python, contender.package):
             raise Failed(f"not run: {contender.package} is not installed in {python}")
+        if psutil.virtual_memory().available < _LEAST_FREE_BYTES:
+            raise Failed("not run: too little memory is left beside the others; choose some with --only")
         worker = Worker(replace(self._job, contender=name, options=contender.options), folder, python)
         self._stack.callback(worker.close)
         for _ in range(_WARM_UP_STEPS):

@@ -9,12 +9,13 @@ all of the held-out text, after their time. One after the other; nothing else ma
 import argparse
 import json
 import statistics
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import against_nanogpt
-from tokenizer_rounds import load, note, print_machine, print_table
+from tokenizer_rounds import Failed, load, note, print_machine, print_table
 
 
 def time_to_loss(arguments: argparse.Namespace) -> None:
@@ -25,8 +26,11 @@ def time_to_loss(arguments: argparse.Namespace) -> None:
     for seed in range(1, arguments.repeats + 1):
         for budget in arguments.budgets:
             settings = [*arguments.set, f"seed={seed}"]
-            with tempfile.TemporaryDirectory() as work:
-                run = against_nanogpt.groundup(arguments.train, arguments.held_out, budget, Path(work), settings)
+            try:
+                run = _build(arguments, budget, settings)
+            except Failed as failure:
+                note(f"budget {budget:g} s, seed {seed}: {failure}")
+                continue
             note(f"budget {budget:g} s, seed {seed}: {run['bits_per_byte']:.3f} in {run['seconds']:.1f} s")
             runs[budget].append(run)
     print_machine(("torch",))
@@ -35,7 +39,9 @@ def time_to_loss(arguments: argparse.Namespace) -> None:
     ]
     rows += [_row(budget, made, reference_seconds, target) for budget, made in runs.items()]
     print_table(("", "seconds", "of nanoGPT's", "bits per byte", "reached", "tokens", "parameters"), rows)
-    reached = [budget for budget, made in runs.items() if all(run["bits_per_byte"] <= target for run in made)]
+    reached = [
+        budget for budget, made in runs.items() if made and all(run["bits_per_byte"] <= target for run in made)
+    ]
     if reached:
         best = statistics.median(run["seconds"] for run in runs[min(reached)])
         print(f"Reached in {best:.1f} s: 1/{reference_seconds / best:.1f} of nanoGPT's {reference_seconds:.1f} s")
@@ -62,7 +68,18 @@ def _reference(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _build(arguments: argparse.Namespace, budget: float, settings: list[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            return against_nanogpt.groundup(arguments.train, arguments.held_out, budget, Path(work), settings)
+        except subprocess.CalledProcessError as failure:
+            lines = failure.stderr.strip().splitlines()
+            raise Failed(lines[-1] if lines else str(failure)) from None
+
+
 def _row(budget: float, runs: list[dict[str, Any]], reference_seconds: float, target: float) -> list[str]:
+    if not runs:
+        return [f"groundup build --budget {budget:g}s", "failed"]
     seconds = statistics.median(run["seconds"] for run in runs)
     bits = [run["bits_per_byte"] for run in runs]
     spread = f" ({min(bits):.3f} to {max(bits):.3f})" if len(bits) > 1 else ""

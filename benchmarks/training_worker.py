@@ -85,6 +85,10 @@ class Gate:
         self._before = memory("VmRSS")
         self.pid = os.getpid()
 
+    def imported(self) -> None:
+        """Count what the process holds now, with its packages, as held before there is a model."""
+        self._before = memory("VmRSS")
+
     def ready(self, parameters: int, in_blocks: int, **more: Any) -> None:
         """Say that the model is there, with its parameters in all and without embeddings; wait for a request."""
         self._say(parameters=parameters, in_blocks=in_blocks, before=self._before, versions=versions(), **more)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
 from groundup.errors import UserError, nearest
 
@@ -65,8 +65,9 @@ class TrainRecipe(_Section):
 
     batch_size: int | None = Field(default=None, ge=1, description="sequences per optimizer step")
     micro_batch: int | None = Field(default=None, ge=1, description="sequences per forward pass")
-    optimizer: str = Field(default="adamw")
+    optimizer: str = Field(default="muon", description="muon, adamw, lion, adafactor or sgd")
     lr: float | None = Field(default=None, gt=0, description="the peak learning rate")
+    lr_scale: float = Field(default=1.0, gt=0, description="times the planner's rate, which follows the size")
     batch_warmup: float = Field(
         default=0.0, ge=0, le=1, description="the share of the run in which the batch grows"
     )
@@ -86,6 +87,9 @@ class TrainRecipe(_Section):
     compile: Literal["auto", "on", "off"] = Field(default="auto", description="auto: where it pays in the time")
     recompute: Literal["none", "selective", "full"] = Field(
         default="none", description="what the backward pass computes again instead of keeping it"
+    )
+    memory_limit: ByteSize | None = Field(
+        default=None, ge=1, description="the most that training may take, such as 4GB; default: 60 % of the memory"
     )
     device: str = Field(default="auto", description="cpu, cuda, mps, or auto")
     threads: int | None = Field(default=None, ge=1)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from groundup.model.dot_product import _explicit_causal, attend
+from groundup.model.dot_product import _explicit, attend
 
 HEADS, LENGTH, WIDTH = 6, 9, 8
 
@@ -35,14 +35,14 @@ def _fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
 def test_the_explicit_formula_is_the_fused_kernel(num_kv_heads: int, dtype: torch.dtype, tolerance: float) -> None:
     tensors = _tensors(num_kv_heads, dtype)
-    ours, theirs = _with_gradients(_explicit_causal, *tensors), _with_gradients(_fused, *tensors)
+    ours, theirs = _with_gradients(_explicit, *tensors), _with_gradients(_fused, *tensors)
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
 
 
 def test_gradients_of_the_explicit_formula_are_numerical_derivatives() -> None:
     inputs = [tensor[:1, :, :4, :2].clone().requires_grad_() for tensor in _tensors(3, torch.float64)[:3]]
-    assert torch.autograd.gradcheck(_explicit_causal, inputs)
+    assert torch.autograd.gradcheck(_explicit, inputs)
 
 
 @pytest.mark.parametrize("num_kv_heads", [2, 6])
@@ -70,3 +70,21 @@ def test_a_mask_chooses_what_is_looked_at(num_kv_heads: int) -> None:
         weights = scores.exp() * mask
         expected = weights / weights.sum(-1, keepdim=True) @ value[:, shared]
         torch.testing.assert_close(output[:, head], expected)
+
+
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_explicit_formula_takes_the_same_masks(num_kv_heads: int, batched: bool) -> None:
+    """One mask for all, and one for each of the batch; against torch's own attention, gradients included."""
+    tensors = _tensors(num_kv_heads, torch.float64)
+    drawn = torch.rand(2, 1, LENGTH, LENGTH, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask = drawn.tril() | torch.eye(LENGTH, dtype=torch.bool)
+    if not batched:
+        mask = mask[0, 0]
+
+    def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+
+    ours = _with_gradients(lambda *inputs: _explicit(*inputs, mask), *tensors)
+    for mine, other in zip(ours, _with_gradients(fused, *tensors), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)

@@ -37,7 +37,7 @@ def test_targets_are_one_token_ahead() -> None:
     batch = CAUSAL.collate(windows)
     assert batch.inputs_BT.tolist() == [[1, 2, 3], [5, 6, 7]]
     assert batch.targets_BT.tolist() == [[2, 3, 4], [6, 7, 8]]
-    assert all(tensor.dtype == torch.int64 and tensor.is_contiguous() for tensor in batch)
+    assert all(tensor.dtype == torch.int64 and tensor.is_contiguous() for tensor in batch[:2])
 
 
 def test_the_loss_is_the_mean_surprise_in_nats() -> None:
@@ -74,7 +74,7 @@ def test_the_loss_is_taken_in_float32() -> None:
 def test_a_batch_moves_as_a_whole() -> None:
     batch = CAUSAL.collate(_windows()).to("meta")
     assert isinstance(batch, Batch)
-    assert {tensor.device.type for tensor in batch} == {"meta"}
+    assert {tensor.device.type for tensor in batch if tensor is not None} == {"meta"}
 
 
 def test_objectives_are_found_by_name() -> None:

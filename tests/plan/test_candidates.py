@@ -103,6 +103,7 @@ def test_the_batch_grows_as_the_step_law_says(tokens: float) -> None:
 def test_the_learning_rate_falls_with_the_size_and_rises_with_the_root_of_the_batch(
     parameters: int, batch_tokens: int
 ) -> None:
-    rate = learning_rate_for(parameters, batch_tokens)
-    assert learning_rate_for(2 * parameters, batch_tokens) < rate < 1e-2
-    assert learning_rate_for(parameters, 4 * batch_tokens) == pytest.approx(min(2 * rate, 1.2e-2))
+    for optimizer, highest in (("adamw", 1.2e-2), ("lion", 1.2e-2), ("muon", 2.4e-2)):
+        rate = learning_rate_for(parameters, batch_tokens, optimizer)
+        assert learning_rate_for(2 * parameters, batch_tokens, optimizer) < rate < highest
+        assert learning_rate_for(parameters, 4 * batch_tokens, optimizer) == pytest.approx(min(2 * rate, highest))

@@ -48,7 +48,7 @@ def test_a_plan_keeps_its_budget_and_agrees_with_itself(
     assert plan.bits_per_byte_low < plan.bits_per_byte < plan.bits_per_byte_high
     assert plan.shape.vocabulary_size == 2048
     assert plan.batch_size % plan.micro_batch == 0
-    assert plan.peak_bytes == train_bytes(plan.shape, plan.micro_batch, plan.precision)
+    assert plan.peak_bytes == train_bytes(plan.shape, plan.micro_batch, plan.precision, batch_size=plan.batch_size)
     assert plan.peak_bytes <= hardware.memory_bytes
 
 

@@ -34,7 +34,7 @@ FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.j
 def _trained(seed: int) -> tuple[Decoder, torch.optim.Optimizer]:
     """A model and optimizer after a step."""
     model = build(SHAPE, seed)
-    optimizer = build_optimizer(model, TrainRecipe(lr=1e-2))
+    optimizer = build_optimizer(model, TrainRecipe(optimizer="adamw", lr=1e-2))
     set_learning_rate(optimizer, 1e-2)
     model(torch.arange(12)[None]).square().sum().backward()
     optimizer.step()
@@ -155,7 +155,7 @@ def test_a_checkpoint_half_written_is_not_seen(folder: Path) -> None:
 def test_another_models_checkpoint_is_refused(written: Path) -> None:
     for changes in ({"width": 48}, {"num_layers": 3}, {"tied": False}):
         model = build(SHAPE.model_copy(update=changes))
-        optimizer = build_optimizer(model, TrainRecipe(lr=1e-2))
+        optimizer = build_optimizer(model, TrainRecipe(optimizer="adamw", lr=1e-2))
         with pytest.raises(UserError, match="does not fit this recipe's model") as error:
             restore(written / "step-4", model, optimizer)
         assert "\n" not in str(error.value)
@@ -166,7 +166,7 @@ def test_missing_moments_are_refused(folder: Path) -> None:
     moments = {name: tensor for name, tensor in load_file(file).items() if "embedding" not in name}
     save_file(moments, file)
     model = build(SHAPE)
-    optimizer = build_optimizer(model, TrainRecipe(lr=1e-2))
+    optimizer = build_optimizer(model, TrainRecipe(optimizer="adamw", lr=1e-2))
     with pytest.raises(UserError):
         restore(folder / "step-4", model, optimizer)
 
@@ -183,7 +183,7 @@ from groundup.train.optimizers import build_optimizer
 
 folder, limits = Path(sys.argv[1]), [int(limit) for limit in sys.argv[3:]]
 model = build(Shape.model_validate_json(sys.argv[2]))
-optimizer = build_optimizer(model, TrainRecipe(lr=1e-2))
+optimizer = build_optimizer(model, TrainRecipe(optimizer="adamw", lr=1e-2))
 model(model.embedding.weight.new_zeros(1, 4).long()).sum().backward()
 optimizer.step()
 write(folder, snapshot(model, optimizer, TrainState(1)), keep=1)

@@ -21,7 +21,7 @@ from groundup.train import checkpoints
 from groundup.train.progress import StepProgress, TimeProgress
 from groundup.train.trainer import Interrupted, StepReport, Trainer
 
-from .conftest import CONTEXT, STEPS, MakeTrainer, steps_of, weights_of
+from .conftest import BATCH, CONTEXT, STEPS, MakeTrainer, metrics_of, steps_of, weights_of
 
 
 def _interrupt_at(step: int, number: int = signal.SIGINT) -> Any:
@@ -176,9 +176,64 @@ def test_ctrl_c_while_the_end_is_measured_loses_nothing(make_trainer: MakeTraine
         return measure(model)
 
     trainer.hooks.validate = interrupted
-    with suppress(Interrupted, KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         trainer.train(StepProgress(STEPS))
-    assert checkpoints.newest_intact(tmp_path / "checkpoints", pytest.fail) is not None
+    checkpoint = checkpoints.newest_intact(tmp_path / "checkpoints", pytest.fail)
+    assert checkpoint is not None
+    assert checkpoint.name == f"step-{STEPS}"
+    before = metrics_of(tmp_path)
+    assert sum("val_loss" in row for row in before) == 1
+    truncate_rows(tmp_path / "metrics.jsonl", STEPS, last_validation=STEPS - 1)
+    again = make_trainer(tmp_path, seed=99)
+    again.resume(checkpoint)
+    again.train(StepProgress(STEPS))
+    assert metrics_of(tmp_path) == before
+
+
+def test_the_scale_of_the_loss_is_kept(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """What float16 found out so far, and how long it has held."""
+    first = make_trainer(tmp_path, precision="fp16", after_step=_interrupt_at(3))
+    scaler = first.take_step.scaler
+    scaler.load_state_dict(scaler.state_dict() | {"scale": 8.0, "_growth_tracker": 5})
+    with pytest.raises(Interrupted):
+        first.train(StepProgress(STEPS))
+    second = make_trainer(tmp_path, precision="fp16")
+    second.resume(tmp_path / "checkpoints" / "step-3")
+    found = second.take_step.state_dict()
+    assert found == first.take_step.state_dict()
+    assert (found["scale"], found["_growth_tracker"]) == (8.0, 8)
+
+
+def test_a_full_disk_ends_the_run_at_the_next_step(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("in the way")
+
+    def wait(report: StepReport) -> None:
+        while trainer.writer.is_writing:
+            time.sleep(0.001)
+
+    trainer = make_trainer(tmp_path, checkpoint_steps=4, after_step=wait)
+    with pytest.raises(UserError, match=r"could not save .*step-4: .*; make room, then continue with --resume"):
+        trainer.train(StepProgress(STEPS))
+    assert [row["step"] for row in steps_of(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_a_batch_that_cannot_be_read_ends_the_run_as_it_is(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error comes from the other thread; the checkpoint under way is finished."""
+    monkeypatch.setattr("groundup.train.trainer._WINDOWS_AHEAD", BATCH)
+    trainer = make_trainer(tmp_path, checkpoint_steps=4)
+    windows = trainer.batches.windows
+
+    def failing(first: int, count: int) -> Any:
+        if first >= 4 * BATCH:
+            raise UserError("the shard is gone")
+        return windows(first, count)
+
+    trainer.batches.windows = failing
+    with pytest.raises(UserError, match=r"^the shard is gone$"):
+        trainer.train(StepProgress(STEPS))
+    assert checkpoints.damage(tmp_path / "checkpoints" / "step-4") is None
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, 1e38])

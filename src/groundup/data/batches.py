@@ -1,11 +1,16 @@
 """Batches: any stretch of one endless order of windows, as a pure function of the seed, over token shards."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from groundup.data.permutation import Indices, permuted
 from groundup.data.shards import Shards
 from groundup.errors import UserError
+
+# The order is computed for so many windows at once: for a few it takes nearly as long.
+_BLOCK = 1024
 
 
 class Batches:
@@ -37,20 +42,24 @@ class Batches:
         self._shards = shards
         self._seed = seed
         self._context = context
+        self._block = lru_cache(maxsize=2)(self._order_of_block)
 
     def windows(self, first: int, count: int) -> NDArray[np.int64]:
         """Windows [first, first + count) of the endless order, int64 (count, T + 1)."""
+        blocks = range(first // _BLOCK, (first + count - 1) // _BLOCK + 1)
+        order = np.concatenate([self._block(block) for block in blocks])[first - blocks[0] * _BLOCK :][:count]
         batch = np.empty((count, self._context + 1), np.int64)
-        for row, window in enumerate(self._order(np.arange(first, first + count))):
-            batch[row] = self._shards.read(int(window) * self._context, self._context + 1)
+        for row, window in enumerate(order.tolist()):
+            batch[row] = self._shards.read(window * self._context, self._context + 1)
         return batch
 
     def epoch(self, windows: int) -> float:
         """How many times the data has been read after so many windows: 0.5 is half way through it."""
         return windows / self.num_windows
 
-    def _order(self, positions: Indices) -> Indices:
-        """The windows at `positions` of the endless order."""
+    def _order_of_block(self, block: int) -> Indices:
+        """The windows at the positions of a block of the endless order."""
+        positions = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
         epochs, within = np.divmod(positions, self.num_windows)
         windows = np.empty_like(positions)
         for epoch in np.unique(epochs):

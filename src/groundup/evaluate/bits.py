@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
+from groundup.objective import number_documents
 from groundup.plan.hardware import Precision
 from groundup.tokenizer import Tokenizer
 from groundup.train.compile import eager
@@ -44,22 +45,25 @@ def evaluate_tokens(
     *,
     device: str,
     precision: Precision,
+    end_of_text: int | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """Cross-entropy over a stream of tokens (N,), cut into windows of the model's context.
 
     Every token but the first is predicted once, from the part of its window before it (no overlap: as in
-    training). `byte_lengths` (V,) counts the bytes of each token; special tokens have 0 and are left out of all
-    figures, so that bits per byte is about text alone, whatever the tokenizer. UserError if there is no text.
+    training), or with `end_of_text` from the part that is of its document. `byte_lengths` (V,) counts the bytes of
+    each token; special tokens have 0 and are left out of all figures, so that bits per byte is about text alone,
+    whatever the tokenizer. UserError if there is no text.
     """
     nats, count, num_bytes = 0.0, 0, 0
     lengths_V = torch.from_numpy(byte_lengths.astype(np.int64)).to(device)
     was_training = model.training
     model.eval()
-    for done, (inputs_BT, targets_BT) in _windows(tokens, model.shape.context):
+    for done, (inputs_BT, targets_BT) in _windows(tokens, model.shape.context, device):
+        documents_BT = None if end_of_text is None else number_documents(inputs_BT, end_of_text)
         with eager(), autocast(device, reading_precision(precision)):
-            logits_BTV = model(inputs_BT.to(device))
-        targets_N = targets_BT.to(device).flatten()
+            logits_BTV = model(inputs_BT, documents_BT=documents_BT)
+        targets_N = targets_BT.flatten()
         nats_N = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, reduction="none")
         lengths_N = lengths_V[targets_N]
         nats += float((nats_N.double() * (lengths_N > 0)).sum())
@@ -85,15 +89,15 @@ def evaluate_text(
 
 
 def _windows(
-    tokens: npt.NDArray[np.integer], context: int
+    tokens: npt.NDArray[np.integer], context: int, device: str
 ) -> Iterator[tuple[float, tuple[torch.Tensor, torch.Tensor]]]:
     """(share done, (inputs, targets)) of full windows in batches, then of what is left."""
     num_full = (len(tokens) - 1) // context
     at_once = max(1, _TOKENS_AT_ONCE // context)
     for first in range(0, num_full, at_once):
         last = min(first + at_once, num_full)
-        part = torch.from_numpy(tokens[first * context : last * context + 1].astype(np.int64))
+        part = torch.from_numpy(tokens[first * context : last * context + 1].astype(np.int64)).to(device)
         yield last * context / len(tokens), (part[:-1].view(-1, context), part[1:].view(-1, context))
-    rest = torch.from_numpy(tokens[num_full * context :].astype(np.int64))
+    rest = torch.from_numpy(tokens[num_full * context :].astype(np.int64)).to(device)
     if len(rest) > 1:
         yield 1.0, (rest[None, :-1], rest[None, 1:])

@@ -34,8 +34,17 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
         self.key_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary | None = None, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D); with a cache, the T tokens follow those already stored."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotary: Rotary | None = None,
+        cache: LayerCache | None = None,
+        mask_TS: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D); with a cache, the T tokens follow those already stored.
+
+        `mask_TS` as in `attend`; None lets each token look at itself and at everything before it.
+        """
         query_BHTd = self._heads(self.query(x_BTD))
         key_BKTd = self._heads(self.key(x_BTD))
         value_BKTd = self._heads(self.value(x_BTD))
@@ -46,7 +55,8 @@ class Attention(nn.Module):
             query_BHTd, key_BKTd = rotary(query_BHTd, start), rotary(key_BKTd, start)
         if cache is not None:
             key_BKTd, value_BKTd = cache.append(key_BKTd, value_BKTd)
-        mixed_BHTd = attend(query_BHTd, key_BKTd, value_BKTd, self._mask(x_BTD, start) if start else None)
+        mask_TS = self._mask(x_BTD, start) if start else mask_TS
+        mixed_BHTd = attend(query_BHTd, key_BKTd, value_BKTd, mask_TS)
         return self.output(mixed_BHTd.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BTE: Tensor) -> Tensor:

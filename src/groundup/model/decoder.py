@@ -26,9 +26,11 @@ class DecoderBlock(nn.Module):
         self.feedforward_norm = norm(shape.width, shape.norm_epsilon)
         self.feedforward = feedforward(shape)
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary | None, cache: LayerCache | None) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, rotary: Rotary | None, cache: LayerCache | None, mask_TS: Tensor | None = None
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotary, cache)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotary, cache, mask_TS)
         return x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
 
 
@@ -59,18 +61,30 @@ class Decoder(nn.Module):
         self.norm = norm(shape.width, shape.norm_epsilon)
         self.unembedding = None if shape.tied else Linear(shape.width, shape.vocabulary_size, bias=False)
 
-    def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Logits (B, T, V) of the token after each position; with a cache, the ids follow those stored in it."""
-        return self.unembed(self.features(ids_BT, cache))
+    def forward(
+        self, ids_BT: Tensor, cache: KeyValueCache | None = None, *, documents_BT: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, T, V) of the token after each position; with a cache, the ids follow those stored in it.
 
-    def features(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """The residual stream (B, T, D) after the last block and norm."""
+        `documents_BT` numbers the document of each id: attention then keeps to the same number. Positions count
+        on: rotary ones do not notice, and learned ones are thus all learned.
+        """
+        return self.unembed(self.features(ids_BT, cache, documents_BT=documents_BT))
+
+    def features(
+        self, ids_BT: Tensor, cache: KeyValueCache | None = None, *, documents_BT: Tensor | None = None
+    ) -> Tensor:
+        """The residual stream (B, T, D) after the last block and norm; arguments as in `forward`."""
+        assert cache is None or documents_BT is None, "a cache holds one document"
         x_BTD = self.embedding(ids_BT)
         if self.positions is not None:
             start = cache.length if cache else 0
             x_BTD = x_BTD + self.positions(torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device))
+        mask_B1TT = None
+        if documents_BT is not None:
+            mask_B1TT = (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]).tril()
         for index, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, self.rotary, cache.layers[index] if cache else None)
+            x_BTD = block(x_BTD, self.rotary, cache.layers[index] if cache else None, mask_B1TT)
         return self.norm(x_BTD)
 
     def unembed(self, x_BTD: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ _EXPLICIT_UP_TO = 512
 def attend(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSd: Tensor, mask_TS: Tensor | None) -> Tensor:
     """softmax(query key^T / sqrt(d)) value, (B, H, T, d); H is a multiple of K.
 
-    `mask_TS` is true where a query may look; None means causal (T = S, each looks at itself and before).
+    `mask_TS`, or one (B, 1, T, S), is true where a query may look; None means causal (T = S, each looks at itself
+    and before).
     """
     trains_on_cpu = (
         query_BHTd.device.type == "cpu" and query_BHTd.dtype == torch.bfloat16 and torch.is_grad_enabled()
     )
-    if trains_on_cpu and mask_TS is None and query_BHTd.shape[2] <= _EXPLICIT_UP_TO:
-        return _explicit_causal(query_BHTd, key_BKSd, value_BKSd)
+    if trains_on_cpu and query_BHTd.shape[2] <= _EXPLICIT_UP_TO:
+        return _explicit(query_BHTd, key_BKSd, value_BKSd, mask_TS)
     return F.scaled_dot_product_attention(
         query_BHTd,
         key_BKSd,
@@ -30,11 +31,14 @@ def attend(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSd: Tensor, mask_TS: Te
     )
 
 
-def _explicit_causal(query_BHTd: Tensor, key_BKTd: Tensor, value_BKTd: Tensor) -> Tensor:
+def _explicit(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSd: Tensor, mask_TS: Tensor | None = None) -> Tensor:
     """The formula as written, with the group of query heads that share a key head as a dimension of its own."""
     length, head_width = query_BHTd.shape[2:]
-    query_BKGTd = query_BHTd.unflatten(1, (key_BKTd.shape[1], -1)) * head_width**-0.5
-    scores_BKGTT = query_BKGTd @ key_BKTd.unsqueeze(2).transpose(-2, -1)
-    hidden_TT = torch.full((length, length), float("-inf"), dtype=scores_BKGTT.dtype, device=query_BHTd.device)
-    weights_BKGTT = torch.softmax(scores_BKGTT + hidden_TT.triu(1), dim=-1)
-    return (weights_BKGTT @ value_BKTd.unsqueeze(2)).flatten(1, 2)
+    query_BKGTd = query_BHTd.unflatten(1, (key_BKSd.shape[1], -1)) * head_width**-0.5
+    scores_BKGTS = query_BKGTd @ key_BKSd.unsqueeze(2).transpose(-2, -1)
+    if mask_TS is None:
+        hidden_TS = torch.full((length, length), float("-inf"), device=query_BHTd.device).triu(1)
+    else:
+        hidden_TS = torch.where(mask_TS, 0.0, float("-inf")).unsqueeze(-3)
+    weights_BKGTS = torch.softmax(scores_BKGTS + hidden_TS.type_as(scores_BKGTS), dim=-1)
+    return (weights_BKGTS @ value_BKSd.unsqueeze(2)).flatten(1, 2)

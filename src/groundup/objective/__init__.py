@@ -4,9 +4,9 @@ To add one, write a module beside `causal.py` and add its line to `OBJECTIVES`; 
 that trains it in `groundup.shape.FAMILIES`.
 """
 
-from groundup.objective.base import Batch, Loss, Objective
+from groundup.objective.base import Batch, Loss, Objective, number_documents
 from groundup.objective.causal import CAUSAL
 
 OBJECTIVES: dict[str, Objective] = {"causal": CAUSAL}
 
-__all__ = ["OBJECTIVES", "Batch", "Loss", "Objective"]
+__all__ = ["OBJECTIVES", "Batch", "Loss", "Objective", "number_documents"]

@@ -1,19 +1,22 @@
 """What every objective has in common."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
 
 class Batch(NamedTuple):
-    """What one forward pass is given: ids and the targets to predict, both (B, T) int64."""
+    """What one forward pass is given: ids and the targets to predict, both (B, T) int64.
+
+    `documents_BT` (int64) numbers the document of each id, where attention shall not leave it.
+    """
 
     inputs_BT: Tensor
     targets_BT: Tensor
+    documents_BT: Tensor | None = None
 
     @property
     def num_targets(self) -> int:
@@ -22,7 +25,11 @@ class Batch(NamedTuple):
 
     def to(self, device: str) -> "Batch":
         """The batch on another device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        inputs_BT, targets_BT = (tensor.to(device, non_blocking=True) for tensor in self[:2])
+        documents_BT = self.documents_BT
+        if documents_BT is not None:
+            documents_BT = documents_BT.to(device, non_blocking=True)
+        return Batch(inputs_BT, targets_BT, documents_BT)
 
 
 @runtime_checkable
@@ -34,7 +41,7 @@ class Unembeds(Protocol):
         """(V, D)."""
         ...
 
-    def features(self, ids_BT: Tensor) -> Tensor:
+    def features(self, ids_BT: Tensor, *, documents_BT: Tensor | None) -> Tensor:
         """(B, T, D)."""
         ...
 
@@ -48,7 +55,22 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """How tokens become a batch, and how a model's answer to it is judged."""
+    """How tokens become a batch, and how a model's answer to it is judged.
 
-    collate: Callable[[npt.NDArray[np.int64]], Batch]
+    `collate(windows)` takes windows (B, T + 1) int64; with `end_of_text=id` the documents are numbered too.
+    """
+
+    collate: Callable[..., Batch]
     loss: Callable[[nn.Module, Batch], Loss]
+
+    def within_documents(self, end_of_text: int) -> "Objective":
+        """The same for documents that attention does not leave; they lie between ids `end_of_text`."""
+        return replace(self, collate=partial(self.collate, end_of_text=end_of_text))
+
+
+def number_documents(ids_BT: Tensor, end_of_text: int) -> Tensor:
+    """The document of each id in its window, (B, T) int64.
+
+    An end of text counts with what follows: it is what a document is predicted from, here and in generation.
+    """
+    return (ids_BT == end_of_text).cumsum(1)

@@ -6,23 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from groundup.objective.base import Batch, Loss, Objective, Unembeds
+from groundup.objective.base import Batch, Loss, Objective, Unembeds, number_documents
 from groundup.objective.cross_entropy import chunked_cross_entropy
 
 
-def collate(windows: npt.NDArray[np.int64]) -> Batch:
+def collate(windows: npt.NDArray[np.int64], *, end_of_text: int | None = None) -> Batch:
     """Windows (B, T + 1) of consecutive tokens -> inputs and targets (B, T), the targets one token ahead."""
     tokens = torch.from_numpy(windows)
-    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    inputs_BT = tokens[:, :-1].contiguous()
+    documents_BT = None if end_of_text is None else number_documents(inputs_BT, end_of_text)
+    return Batch(inputs_BT, tokens[:, 1:].contiguous(), documents_BT)
 
 
 def loss(model: nn.Module, batch: Batch) -> Loss:
     """The cross-entropy of the next token, in nats, taken in float32; in chunks where the model allows it."""
     targets_N = batch.targets_BT.flatten()
     if isinstance(model, Unembeds):
-        features_ND = model.features(batch.inputs_BT).flatten(0, 1)
+        features_ND = model.features(batch.inputs_BT, documents_BT=batch.documents_BT).flatten(0, 1)
         mean = chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N)
     else:
+        assert batch.documents_BT is None, "this model does not keep documents apart"
         mean = F.cross_entropy(model(batch.inputs_BT).flatten(0, 1).float(), targets_N)
     return Loss(mean, targets_N.numel())
 

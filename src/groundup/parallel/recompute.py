@@ -64,13 +64,13 @@ def _selective_contexts(num_linear_maps: int) -> Any:
 class _Policy:
     """What to keep of the operators of one pass, asked in their order.
 
-    The last linear map's result only enters the residual sum, which is the block's output: no gradient asks for it.
+    The last linear map's result only enters the residual sum that is the block's output: no gradient asks for it.
     """
 
     def __init__(self, num_linear_maps: int):
         self._left = num_linear_maps
 
-    def __call__(self, context: Any, operator: Any, *inputs: Any, **options: Any) -> CheckpointPolicy:
+    def __call__(self, _context: Any, operator: Any, *_inputs: Any, **_options: Any) -> CheckpointPolicy:
         name = str(operator)
         if name in _LINEAR_MAPS:
             self._left -= 1

@@ -6,6 +6,7 @@ the backward pass a node of the graph has the number of the operator of the forw
 """
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from torch import nn
+from torch._C._profiler import _RecordFunctionFast as annotation
 from torch.autograd.profiler_util import FunctionEvent
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile
 
 from groundup.objective import Batch, Loss, Objective
 from groundup.pipeline.bench_flops import PRODUCTS, Shapes, operator_flops
@@ -30,7 +32,8 @@ KINDS = (
 
 _STEP, _BATCH, _FORWARD, _MODULE = "groundup.step", "groundup.batch", "groundup.forward", "groundup.module "
 _BACKWARD = "autograd::engine::evaluate_function: "
-_COMPILED = "Torch-Compiled Region"
+_COMPILED, _DISPATCH = "Torch-Compiled Region", "PythonDispatchMode"
+_STOPPED = "groundup.stopped"
 _LOSS = "loss"
 _MOST_STEPS, _MOST_OPERATORS = 5, 12
 
@@ -61,7 +64,7 @@ def record(trial: Trial, seconds: float, timeline: Path) -> dict[str, Any]:
     num_steps = max(1, min(_MOST_STEPS, round(seconds / undisturbed)))
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorder:
         for _ in range(num_steps):
-            with record_function(_STEP):
+            with annotation(_STEP):
                 step()
     recorder.export_chrome_trace(str(timeline))
     summary = summarise(recorder.events(), num_steps)
@@ -85,24 +88,27 @@ def _annotate(model: nn.Module, objective: Objective, compiled: bool) -> Objecti
             _annotate_module(module, f"{_MODULE}{name} {type(module).__name__}")
 
     def collate(*arguments: Any) -> Batch:
-        with record_function(_BATCH):
+        with annotation(_BATCH):
             return objective.collate(*arguments)
 
     def loss(*arguments: Any) -> Loss:
-        with record_function(_FORWARD):
+        with annotation(_FORWARD):
             return objective.loss(*arguments)
 
     return replace(objective, collate=collate, loss=loss)
 
 
 def _annotate_module(module: nn.Module, name: str) -> None:
-    running: list[record_function] = []
+    running: list[annotation] = []
 
     def enter(*_: Any) -> None:
-        running.append(record_function(name))
+        running.append(annotation(name))
         running[-1].__enter__()
 
     def leave(*_: Any) -> None:
+        if sys.exc_info()[0]:
+            with annotation(_STOPPED):
+                pass
         running.pop().__exit__(None, None, None)
 
     module.register_forward_pre_hook(enter)
@@ -157,7 +163,7 @@ def summarise(events: Iterable[FunctionEvent], num_steps: int) -> dict[str, Any]
     wall = sum(event.cpu_time_total for event in roots if event.name == _STEP) / 1e6
     kinds, modules, operators = (defaultdict[str, _Tally](_Tally) for _ in range(3))
     for event, place in _placed(roots, places):
-        if not _is_operator(event.name):
+        if not _is_operator(event.name) or _hands_over(event):
             continue
         name = event.name.rpartition("::")[2]
         seconds, flops = event.self_cpu_time_total / 1e6, operator_flops(name, cast(Shapes, event.input_shapes))
@@ -190,7 +196,7 @@ def _placed(
     for event in events:
         own = _enter(event, place, places)
         yield event, own
-        yield from _placed(sorted(event.cpu_children, key=_start), places, own)
+        yield from _placed(_carried_out(sorted(event.cpu_children, key=_start)), places, own)
 
 
 def _enter(event: FunctionEvent, place: Place, places: dict[int, Place]) -> Place:
@@ -221,6 +227,23 @@ def _is_operator(name: str) -> bool:
     operator = "::" in name and not name.startswith(("autograd::", "torch::autograd::"))
     is_bookkeeping = name.rpartition("::")[2] in _BOOKKEEPING
     return (operator and not is_bookkeeping) or "cpp_fused" in name
+
+
+def _hands_over(event: FunctionEvent) -> bool:
+    """Whether an operator only asks selective recomputation what to do.
+
+    If it is then computed, it is recorded again within; if its result had been kept, it is not.
+    """
+    return any(child.name == _DISPATCH for child in event.cpu_children)
+
+
+def _carried_out(events: list[FunctionEvent]) -> list[FunctionEvent]:
+    """Without the operator in which recomputation left a module, as it had all that it needs."""
+    names = [event.name for event in events]
+    if _STOPPED not in names or len(events) < 2:
+        return events
+    stop = names.index(_STOPPED)
+    return events if names[stop - 1].startswith(_MODULE) else events[: stop - 1] + events[stop:]
 
 
 def kind_of(operator: str, place: Place) -> str:

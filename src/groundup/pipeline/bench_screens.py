@@ -53,8 +53,8 @@ def show_measurements(outcome: dict[str, Any], display: Display) -> None:
         ("tokens/s", lambda row: human(row["tokens_per_second"])),
         ("FLOP/s", lambda row: human(row["flops_per_second"])),
         (f"of the measured {human(peak)}FLOP/s", lambda row: quantity(row["utilisation"], "percent")),
-        ("seconds a step (median)", lambda row: quantity(row["step_seconds"], "seconds")),
-        ("  the quickest", lambda row: quantity(row["step_seconds_least"], "seconds")),
+        ("a step (median)", lambda row: quantity(row["step_seconds"], "milliseconds")),
+        ("  the quickest", lambda row: quantity(row["step_seconds_least"], "milliseconds")),
         ("  spread of the middle half", lambda row: quantity(row["step_seconds_spread"], "percent")),
         ("  steps timed", lambda row: f"{row['steps']:,}"),
         ("peak memory", lambda row: bytes_text(row["peak_bytes"])),
@@ -83,8 +83,8 @@ def compiling_text(compiling: dict[str, Any]) -> str:
 
 def show_profile(profile: dict[str, Any], display: Display) -> None:
     """Where the time of a step goes, by kind of work and by module."""
-    step = quantity(profile["step_seconds"], "seconds")
-    undisturbed = quantity(profile["undisturbed_step_seconds"], "seconds")
+    step = quantity(profile["step_seconds"], "milliseconds")
+    undisturbed = quantity(profile["undisturbed_step_seconds"], "milliseconds")
     state = "compiled" if profile["compile"] == "on" else "eager"
     display.say(f"\n{profile['steps']} steps recorded, {state}: {step} each ({undisturbed} when not recorded)")
     table = _table("kind of work", ["share", "a step", "calls", "FLOP/s", "of peak"])
@@ -93,7 +93,7 @@ def show_profile(profile: dict[str, Any], display: Display) -> None:
         table.add_row(
             row["kind"],
             quantity(row["share"], "percent"),
-            quantity(row["seconds"], "seconds"),
+            quantity(row["seconds"], "milliseconds"),
             f"{row['calls']:,.0f}" if row["calls"] else "–",
             human(rate) if rate else "–",
             quantity(rate / profile["peak_flops_per_second"], "percent") if rate else "–",
@@ -102,7 +102,7 @@ def show_profile(profile: dict[str, Any], display: Display) -> None:
     table = _table("module", ["share", "forward", "backward"])
     for row in profile["modules"]:
         passes = [row["forward_seconds"], row["backward_seconds"]]
-        times = (quantity(value, "seconds") if value else "–" for value in passes)
+        times = (quantity(value, "milliseconds") if value else "–" for value in passes)
         table.add_row(escape(row["module"]), quantity(row["share"], "percent"), *times)
     display.console.print(table, "")
     display.say(f"page      {profile['page']}")
@@ -130,7 +130,7 @@ def sweep_bar(sweep: Sweep, display: Display) -> Iterator[Callable[[Point, dict[
 
 
 def _seconds_left(taken: Sequence[tuple[Point, float]], missing: Sequence[Point]) -> float:
-    """What is missing will take, if each point takes as long as those before it that were compiled, or not, too."""
+    """If each point that is missing takes as long as those before that were compiled, or not, like it."""
     left = 0.0
     for point in missing[len(taken) :]:
         alike = [seconds for other, seconds in taken if other.compile == point.compile]
@@ -151,7 +151,7 @@ def show_best(rows: Sequence[dict[str, Any]], display: Display) -> None:
     good = [row for row in rows if "error" not in row]
     failed = len(rows) - len(good)
     best = sorted(good, key=lambda row: -row["tokens_per_second"])[:_BEST]
-    table = _table("micro-batch x accumulation", ["tokens/s", "of peak", "peak memory", "settings"])
+    table = _table("micro-batch", ["tokens/s", "of peak", "peak memory", "settings"])
     for row in best:
         point = Point(*(row[axis] for axis in Point._fields))
         table.add_row(

@@ -18,7 +18,8 @@ def evaluate_run(folder: Path, text: Path | None, display: Display) -> Evaluatio
     if text is not None:
         with display.stage(f"evaluating {text}", 1.0) as progress:
             return evaluate_text(loaded.model, loaded.tokenizer, text.read_bytes(), progress)
-    shards = Run(folder).shards / "held-out"
+    run = Run(folder)
+    shards = run.shards / "held-out"
     if not shards.exists():
         raise UserError(
             f"{folder} has no held-out text (its cache was emptied, or it is no run); name one with --text"
@@ -31,5 +32,6 @@ def evaluate_run(folder: Path, text: Path | None, display: Display) -> Evaluatio
             loaded.tokenizer.byte_lengths,
             device="cpu",
             precision="fp32",
+            end_of_text=loaded.tokenizer.end_of_text if run.recipe.data.packing == "documents" else None,
             on_progress=progress,
         )

@@ -53,6 +53,7 @@ def _evaluate(job: Job, model: Decoder, state: TrainState) -> Evaluation:
         job.tokenizer.byte_lengths,
         device=job.hardware.device,
         precision=job.plan.precision,
+        end_of_text=job.border,
     )
 
 

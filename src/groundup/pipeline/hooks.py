@@ -44,6 +44,7 @@ class RunHooks:
         hardware: Hardware,
         tokenizer: Tokenizer,
         held_out: Shards,
+        border: int | None,
         by_clock: bool,
         samples: MetricsWriter,
         display: Display,
@@ -53,6 +54,7 @@ class RunHooks:
         self._tokenizer, self._samples, self._display, self._bar = tokenizer, samples, display, bar
         assert recipe.train.validation_tokens is not None, "the planner fills it in"
         self._tokens = held_out_tokens(held_out, recipe.train.validation_tokens, plan.shape.context)
+        self._border = border
         self._prompts = _prompts(recipe, tokenizer, self._tokens)
         self._bytes_per_token = float(tokenizer.byte_lengths[self._tokens].mean())
         self._flops_per_token = plan.flops / plan.tokens
@@ -69,6 +71,7 @@ class RunHooks:
             self._tokenizer.byte_lengths,
             device=self._hardware.device,
             precision=self._plan.precision,
+            end_of_text=self._border,
         )
         return Validation(result.loss, result.bits_per_byte)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from groundup.data import Batches
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build as build_model
-from groundup.objective import OBJECTIVES
+from groundup.objective import OBJECTIVES, Objective
 from groundup.pipeline.compilation import remember_compilation
 from groundup.pipeline.display import Display
 from groundup.pipeline.hooks import RunHooks
@@ -45,6 +45,11 @@ class Job:
     budget_kind: Kind
 
     @property
+    def border(self) -> int | None:
+        """The id that attention does not cross; None where it may cross all."""
+        return self.tokenizer.end_of_text if self.recipe.data.packing == "documents" else None
+
+    @property
     def by_clock(self) -> bool:
         """Whether the time is given."""
         return self.budget_kind == "seconds"
@@ -74,6 +79,7 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
             hardware=job.hardware,
             tokenizer=job.tokenizer,
             held_out=job.tokens.held_out,
+            border=job.border,
             by_clock=job.by_clock,
             samples=samples,
             display=job.display,
@@ -81,7 +87,7 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
         )
         trainer = Trainer(
             model,
-            OBJECTIVES[family(job.plan.shape.family).objective],
+            _objective(job),
             Batches(job.tokens.train, derive(recipe.seed, "batches"), job.plan.shape.context),
             recipe.train,
             precision=job.plan.precision,
@@ -114,6 +120,12 @@ def _compile(job: Job, trainer: Trainer) -> float:
     else:
         job.display.say(f"compiling the model's block: {seconds_text(seconds)}", "dim")
     return seconds
+
+
+def _objective(job: Job) -> Objective:
+    """What the family learns; within documents where they are packed so."""
+    objective = OBJECTIVES[family(job.plan.shape.family).objective]
+    return objective if job.border is None else objective.within_documents(job.border)
 
 
 def _progress(job: Job, spent: float) -> Progress:

@@ -1,6 +1,7 @@
 """The models that a plan chooses among: a ladder of shapes, and the rules that set everything else by size."""
 
 import math
+from typing import NamedTuple
 
 from groundup.errors import UserError
 from groundup.recipe import ModelRecipe
@@ -11,7 +12,19 @@ _LADDER = (
     (2, 64), (3, 96), (4, 128), (4, 160), (5, 192), (6, 256), (6, 320), (7, 384), (8, 448), (8, 512), (10, 640),
     (12, 768), (14, 896), (16, 1024), (20, 1280), (24, 1536), (24, 2048), (28, 2560), (32, 4096),
 )  # fmt: skip
-_HIGHEST_RATE = 1.2e-2
+
+
+class _RateRule(NamedTuple):
+    """The best peak rate at the reference, how it falls with the size, and its ceiling."""
+
+    at_reference: float
+    exponent: float
+    highest: float
+
+
+_REFERENCE_PARAMETERS, _REFERENCE_BATCH_TOKENS = 7.4e5, 1024
+_RATES = {"adamw": _RateRule(3.2e-3, 0.58, 1.2e-2), "muon": _RateRule(1.2e-2, 0.35, 2.4e-2)}
+
 _VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -110,10 +123,13 @@ def batch_tokens_for(tokens: float) -> float:
     return 0.4 * tokens**0.571
 
 
-def learning_rate_for(parameters: int, batch_tokens: int) -> float:
-    """Peak learning rate of AdamW for a model of so many non-embedding parameters.
+def learning_rate_for(parameters: int, batch_tokens: int, optimizer: str) -> float:
+    """Peak learning rate for a model of so many non-embedding parameters.
 
     Falls with the size as measured at widths 64, 128 and 256 with 1,024 tokens a step (benchmarks/LOG.md), and
-    grows with the square root of the batch (Malladi et al. 2022, arXiv:2205.10287).
+    grows with the square root of the batch (Malladi et al. 2022, arXiv:2205.10287). Optimizers other than `muon`
+    take AdamW's, which they scale.
     """
-    return float(min(_HIGHEST_RATE, 3.2e-3 * (parameters / 7.4e5) ** -0.58 * (batch_tokens / 1024) ** 0.5))
+    rule = _RATES.get(optimizer, _RATES["adamw"])
+    by_size = rule.at_reference * (parameters / _REFERENCE_PARAMETERS) ** -rule.exponent
+    return min(rule.highest, by_size * (batch_tokens / _REFERENCE_BATCH_TOKENS) ** 0.5)

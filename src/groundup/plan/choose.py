@@ -155,8 +155,8 @@ def choose(
     shapes = [shape for shape in ladder(recipe.model, vocabulary_size, context) if planner.micro_batch(shape)]
     if not shapes:
         raise UserError(
-            f"no model that the recipe allows can be trained in {_MEMORY_SHARE:.0%} of the "
-            f"{hardware.memory_bytes:,} bytes of memory; choose a smaller model, context or train.micro_batch"
+            f"no model that the recipe allows can be trained in {planner.room:,} bytes of memory; choose a smaller"
+            " model, context or train.micro_batch, or set train.memory_limit to more than this"
         )
     if budget.kind in {"tokens", "steps"}:
         shapes = [_compute_optimal(shapes, _given_tokens(budget), law)]
@@ -209,7 +209,7 @@ class _Planner:
             compile_seconds=0.0,
             batch_size=batch_size,
             micro_batch=micro_batch,
-            lr=train.lr or learning_rate_for(size, step_tokens),
+            lr=train.lr or train.lr_scale * learning_rate_for(size, step_tokens, train.optimizer),
             steps=steps,
             tokens=tokens,
             epochs=tokens / self.corpus.tokens,
@@ -217,7 +217,7 @@ class _Planner:
             train_seconds=steps * seconds_a_step,
             tokens_per_second=step_tokens / seconds_a_step,
             eager_tokens_per_second=step_tokens / seconds_a_step,
-            peak_bytes=train_bytes(shape, micro_batch, precision),
+            peak_bytes=train_bytes(shape, micro_batch, precision, train, batch_size),
             bits_per_byte=expected,
             bits_per_byte_low=expected * (1 - self.law.relative_error),
             bits_per_byte_high=expected * (1 + self.law.relative_error),
@@ -245,12 +245,18 @@ class _Planner:
             eager_tokens_per_second=plan.tokens_per_second,
         )
 
+    @property
+    def room(self) -> int:
+        """Bytes that training may take: the recipe's limit, or what leaves enough for all else."""
+        limit, there = self.recipe.train.memory_limit, self.hardware.memory_bytes
+        return int(_MEMORY_SHARE * there) if limit is None else min(limit, there)
+
     def micro_batch(self, shape: Shape) -> int | None:
         """The largest part of the batch that fits the memory, or the recipe's; None if that does not fit."""
-        room = _MEMORY_SHARE * self.hardware.memory_bytes
-        fixed = self.recipe.train.micro_batch
-        size = fixed or self._batch_size(shape)
-        while train_bytes(shape, size, self._precision()) > room:
+        train, batch_size = self.recipe.train, self._batch_size(shape)
+        fixed = train.micro_batch
+        size = fixed or batch_size
+        while train_bytes(shape, size, self._precision(), train, batch_size) > self.room:
             if fixed or size == 1:
                 return None
             size //= 2

@@ -1,44 +1,242 @@
-"""How much memory training takes: states that stay, and activations that come and go."""
+"""How much memory training takes: what stays from step to step, and what comes and goes within one.
 
-from groundup.plan.parameters import total
+Counted tensor by tensor for the blocks in `groundup.model` as they run on a CPU without compilation, in the style
+of Korthikanti et al. 2022 (arXiv:2205.05198); `groundup.train.memory` measures the same tensors, and tests hold
+one against the other.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from groundup.plan.hardware import Precision
+from groundup.plan.optimizer_memory import state_bytes, update_bytes
+from groundup.plan.parameters import ledger, non_embedding, total
+from groundup.recipe import TrainRecipe
 from groundup.shape import Shape, family
 
-# float32 weights, gradients and AdamW's two moments, 4 bytes each.
-STATE_BYTES_PER_PARAMETER = 16
-# What Python with torch holds before there is a model (measured: 330 MB).
-_PROCESS_BYTES = 330 << 20
+# What Python holds with torch, the pipeline and the kernels' code and scratch memory before there is a model; and
+# how much more than the tensors the allocator takes, whose freed blocks do not always fit what is asked for next.
+# Fitted to VmHWM of real runs (benchmarks/LOG.md).
+_PROCESS_BYTES = 360 << 20
+_ALLOCATOR_SLACK = 1.25
 # The loss is taken in chunks of so many bytes of logits, or rows (`groundup.objective.cross_entropy`).
 _CHUNK_BYTES, _CHUNK_ROWS = 4 << 20, 256
+# In bfloat16, attention is computed by the plain formula up to this length (`groundup.model.dot_product`).
+_EXPLICIT_UP_TO = 512
+
+Recompute = Literal["none", "selective", "full"]
+_PLAIN = TrainRecipe()
 
 
-def train_bytes(shape: Shape, micro_batch: int, precision: str) -> int:
-    """Resident bytes at the peak of a training step."""
-    tokens = micro_batch * shape.context
-    states = STATE_BYTES_PER_PARAMETER * total(shape)
-    return _PROCESS_BYTES + states + loss_bytes(shape) + tokens * activation_bytes(shape, precision)
+class Moment(NamedTuple):
+    """Bytes of tensors by category at one moment of a step; the categories are those of `train.memory`."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        """All categories together."""
+        return sum(self)
 
 
-def loss_bytes(shape: Shape) -> int:
-    """Bytes of the loss whatever the batch: a chunk of logits in its three forms, the matrix's gradient twice."""
-    chunk = max(_CHUNK_BYTES, _CHUNK_ROWS * 4 * shape.vocabulary_size)
-    return 3 * chunk + 2 * 4 * shape.vocabulary_size * shape.width
+@dataclass(frozen=True)
+class StepMemory:
+    """The moments of a step of which one is its peak, for a step that finds the optimizer's states there.
 
-
-def activation_bytes(shape: Shape, precision: str) -> int:
-    """Bytes a token that the forward pass keeps for the backward pass; of the loss, its input's gradient.
-
-    Counted tensor by tensor for the blocks in `groundup.model`, in the style of Korthikanti et al. 2022
-    (arXiv:2205.05198): `size` bytes for what matrix products and attention keep, 4 for norms and residuals.
+    The loss after the last block; the backward pass through the last block and through the first; the update.
     """
-    size = 2 if precision == "bf16" else 4
-    traits = family(shape.family)
-    heads_width = shape.num_heads * shape.head_width
-    kv_width = shape.num_kv_heads * shape.head_width
-    streams = 4 * 4 * shape.width + 2 * size * shape.width
-    if traits.norm == "rms" and precision == "bf16":
-        # The norms compute in float32 and keep what they were given and what they made in it.
-        streams += 4 * shape.width
-        streams += 2 * 4 * (heads_width + kv_width) if traits.qk_norm else 0
-    attention = size * (3 * heads_width + 3 * kv_width) + 2 * size * shape.num_heads * shape.context
-    feedforward = size * shape.feedforward_width * (4 if traits.feedforward == "swiglu" else 2)
-    return shape.num_layers * (streams + attention + feedforward) + 2 * 4 * shape.width
+
+    loss: Moment
+    last_block: Moment
+    first_block: Moment
+    update: Moment
+
+    @property
+    def moments(self) -> dict[str, Moment]:
+        """The greatest moment of each phase: `forward`, `backward`, `update`."""
+        backward = max(self.last_block, self.first_block, key=lambda moment: moment.total)
+        return {"forward": self.loss, "backward": backward, "update": self.update}
+
+    @property
+    def peak(self) -> int:
+        """The greatest total."""
+        return max(moment.total for moment in self.moments.values())
+
+    @property
+    def greatest(self) -> Moment:
+        """The most that each category takes at any moment; not all at the same one."""
+        return Moment(*map(max, zip(self.loss, self.last_block, self.first_block, self.update, strict=True)))
+
+
+def train_bytes(
+    shape: Shape,
+    micro_batch: int,
+    precision: Precision,
+    settings: TrainRecipe = _PLAIN,
+    batch_size: int | None = None,
+) -> int:
+    """Resident bytes of the whole process at the peak of training; arguments as for `step_memory`."""
+    average = 4 * total(shape) if settings.ema is not None else 0
+    tensors = average + step_memory(shape, micro_batch, precision, settings, batch_size).peak
+    return _PROCESS_BYTES + int(_ALLOCATOR_SLACK * tensors)
+
+
+def step_memory(
+    shape: Shape,
+    micro_batch: int,
+    precision: Precision,
+    settings: TrainRecipe = _PLAIN,
+    batch_size: int | None = None,
+) -> StepMemory:
+    """What the tensors of a step take.
+
+    Args:
+        shape: of the model.
+        micro_batch: sequences at once.
+        precision: see `groundup.train.precision`.
+        settings: of which `optimizer`, `beta1` and `recompute` count.
+        batch_size: sequences a step, by default those of one micro-batch.
+    """
+    kinds, recompute = _Kinds(shape, precision), settings.recompute
+    batch_size = batch_size or micro_batch
+    parameters, tokens = total(shape), micro_batch * shape.context
+    outer = shape.vocabulary_size * shape.width
+    weights = (6 if kinds.copies_weights else 4) * (parameters + kinds.tables)
+    short_blocks, short_outer = (
+        (2 * (non_embedding(shape) - ledger(shape)["norm"]), 2 * outer) if kinds.autocasts else (0, 0)
+    )
+    tables = 2 * 2 * kinds.tables * (shape.num_layers if recompute == "none" else 1) if kinds.autocasts else 0
+    states = state_bytes(shape, settings)
+    # Gradients of the micro-batches before the last are in float32, and its own are added to them.
+    earlier = 4 * parameters if batch_size > micro_batch else 0
+    own = earlier + 2 * parameters if kinds.copies_weights else 4 * parameters
+    # A working copy's are turned into float32 matrix by matrix: the last one is there in both for a while.
+    last_matrix = 2 * outer if kinds.copies_weights and not shape.tied else 0
+    outer_gradient = kinds.weight_size * outer
+    ids = 2 * 8 * batch_size * shape.context
+    kept, block = shape.num_layers * kinds.kept(recompute), kinds.kept("none")
+    held = short_blocks if recompute == "none" else short_blocks // shape.num_layers
+    return StepMemory(
+        loss=Moment(
+            weights + short_blocks + short_outer + (tables if recompute == "none" else 0),
+            earlier,
+            states,
+            tokens * (kept + kinds.end) + outer_gradient,
+            ids + tokens * kinds.residual + loss_bytes(shape, precision, tokens),
+        ),
+        last_block=Moment(
+            weights + held + tables,
+            earlier,
+            states,
+            tokens * (kept - kinds.kept(recompute) + block),
+            ids + tokens * kinds.backward + outer_gradient,
+        ),
+        first_block=Moment(
+            weights + held // (shape.num_layers if recompute == "none" else 1),
+            own,
+            states,
+            tokens * block,
+            ids + tokens * kinds.backward,
+        ),
+        update=Moment(weights, 4 * parameters + last_matrix, states, 0, ids + update_bytes(shape, settings)),
+    )
+
+
+def loss_bytes(shape: Shape, precision: Precision, tokens: int) -> int:
+    """Bytes that come and go while the loss of `tokens` is taken: logits, and parts of the matrix's gradient."""
+    size = 4 if precision == "fp32" else 2
+    row = size * shape.vocabulary_size
+    chunk = min(tokens, max(_CHUNK_ROWS, _CHUNK_BYTES // row)) * row
+    # Logits, their probabilities, and those of the chunk before; or one of them and its part of the gradient.
+    return max((3 if chunk < tokens * row else 2) * chunk, chunk + row * shape.width)
+
+
+def activation_bytes(shape: Shape, precision: Precision, recompute: Recompute = "none") -> int:
+    """Bytes a token that the forward pass keeps for the backward pass."""
+    kinds = _Kinds(shape, precision)
+    return shape.num_layers * kinds.kept(recompute) + kinds.end
+
+
+class _Kinds:
+    """Bytes a token of what one block keeps, part by part.
+
+    In short: D width, Q and K width of all heads and of all key/value heads, F feed-forward width, H heads,
+    T context; `size` bytes for what matrix products work on, 4 for what norms do.
+    """
+
+    def __init__(self, shape: Shape, precision: Precision):
+        self._shape, self._traits = shape, family(shape.family)
+        self._size = 4 if precision == "fp32" else 2
+        self.autocasts = precision in {"bf16", "fp16"}
+        self.copies_weights = precision == "bf16-weights"
+        self.weight_size = 2 if self.copies_weights else 4
+        self._explicit = precision in {"bf16", "bf16-weights"} and shape.context <= _EXPLICIT_UP_TO
+        self._query = shape.num_heads * shape.head_width
+        self._key = shape.num_kv_heads * shape.head_width
+        self._gated = self._traits.feedforward == "swiglu"
+
+    @property
+    def tables(self) -> int:
+        """Numbers in the tables of rotary positions."""
+        return 2 * self._shape.context * self._shape.head_width if self._traits.position == "rotary" else 0
+
+    @property
+    def residual(self) -> int:
+        """The stream between blocks."""
+        return self.weight_size * self._shape.width
+
+    @property
+    def end(self) -> int:
+        """After the last block: the last norm, and the loss's gradient for its result."""
+        return self._norm(self._shape.width, rows=1) + self.residual
+
+    @property
+    def backward(self) -> int:
+        """What passes back through a block beside what is kept of it, where that is the most."""
+        gradients = self._size * self._shape.feedforward_width * (2 if self._gated else 1)
+        if self._explicit:
+            scores = 2 * self._size * self._shape.num_heads * self._shape.context
+            gradients = max(gradients, scores - self._feedforward)
+        return self.residual + gradients
+
+    def kept(self, recompute: Recompute) -> int:
+        """What one block keeps; see `groundup.parallel.recompute`."""
+        shape, size = self._shape, self._size
+        if recompute == "full":
+            return self.residual
+        if recompute == "selective":
+            linear = self._query + 2 * self._key + shape.width
+            linear += shape.feedforward_width * (2 if self._gated else 1)
+            fused = 0 if self._explicit else size * self._query + 4 * shape.num_heads
+            return self.residual + size * linear + fused
+        return self._attention + self._feedforward
+
+    @property
+    def _attention(self) -> int:
+        shape, size = self._shape, self._size
+        kept = self._norm(shape.width, rows=1) + self._linear_inputs(3)
+        if self._traits.qk_norm:
+            kept += self._norm(self._query, rows=shape.num_heads) + self._norm(self._key, rows=shape.num_kv_heads)
+        if self._explicit:
+            # Scaled queries, keys and values repeated for their groups, the result in order, and the softmax.
+            return kept + 4 * size * self._query + size * shape.num_heads * shape.context
+        # The kernel keeps each row's sum; after norms of heads its result has to be put in order once more.
+        results = 2 if self._traits.qk_norm else 1
+        return kept + size * (self._query + 2 * self._key) + results * size * self._query + 4 * shape.num_heads
+
+    @property
+    def _feedforward(self) -> int:
+        hidden = self._size * self._shape.feedforward_width * (4 if self._gated else 2)
+        return self._norm(self._shape.width, rows=1) + self._linear_inputs(2 if self._gated else 1) + hidden
+
+    def _norm(self, width: int, rows: int) -> int:
+        """Its input in float32, an RMS norm's result before its weight, and the statistics of each row."""
+        return 4 * width + 8 * rows if self._traits.norm == "layer" else 8 * width + 4 * rows
+
+    def _linear_inputs(self, num_maps: int) -> int:
+        """A norm's result, which autocast shortens anew for each linear map that reads it."""
+        return self._size * self._shape.width * (num_maps if self.autocasts else 1)

@@ -72,16 +72,16 @@ def _values(field: str, order: Sequence[str], points: Sequence[Row]) -> list[Any
 def effects(points: Sequence[Row]) -> list[dict[str, Any]]:
     """What each setting does, all else being equal: medians of ratios over all pairs that differ in it alone.
 
-    Each value is held against the first one of its setting that is there; for accumulation, batches of the same
-    size in one pass against several.
+    Each value is held against the first one of its setting that is there; accumulation
+    in batches of the same size.
     """
     made = []
     for field, (name, order) in _SETTINGS.items():
-        if field == "micro_batch":
-            continue
-        reference, *others = _values(field, order, points) or [None]
+        # With accumulation, the micro-batches of a batch are given.
+        pool = [point for point in points if point["accumulation"] == 1] if field == "micro_batch" else points
+        reference, *others = _values(field, order, pool) or [None]
         for value in others:
-            pairs = list(_pairs(points, field, reference, value))
+            pairs = list(_pairs(pool, field, reference, value))
             if pairs:
                 made.append(
                     {
@@ -100,9 +100,9 @@ def effects(points: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _pairs(points: Sequence[Row], field: str, reference: Any, value: Any) -> Iterator[tuple[Row, Row]]:
     """Points with the reference and the value of a setting, else the same."""
-    rest = [name for name in (*_SETTINGS, "batch_size") if name not in {field, "micro_batch", "accumulation"}]
-    if field != "accumulation":
-        rest += ["micro_batch"]
+    rest = [name for name in _SETTINGS if name != field]
+    if field == "accumulation":
+        rest[rest.index("micro_batch")] = "batch_size"
     by_rest = {tuple(point[name] for name in rest): point for point in points if point[field] == reference}
     for point in points:
         if point[field] == value and (base := by_rest.get(tuple(point[name] for name in rest))):
@@ -114,7 +114,6 @@ def render_profile(subject: Mapping[str, Any], profile: Mapping[str, Any]) -> st
     facts = {
         "subject": subject,
         "profile": profile,
-        "kinds": [{"name": row["kind"], "share": row["share"]} for row in profile["kinds"]],
         "greatest": max(row["share"] for row in profile["modules"]),
     }
     return render_page("bench_profile.html.j2", _STYLES, [], facts)

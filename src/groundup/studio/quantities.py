@@ -56,6 +56,11 @@ def _seconds(value: float) -> str:
     raise AssertionError("days take all that is longer")
 
 
+def _digits_of_milliseconds(value: float) -> str:
+    """`0.04`, `12.3` or `1,450`: never in another unit, since parts of a step stand below one another."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
 def _energy(value: float) -> str:
     """Watt-hours with two digits: energy is estimated, not measured."""
     small = value < 0.995
@@ -86,6 +91,7 @@ UNITS: dict[str, Callable[[float], str]] = {
     "exact": lambda value: f"{value:,.0f}",
     "bits": lambda value: f"{value:.3f}",
     "seconds": _seconds,
+    "milliseconds": lambda value: f"{_digits_of_milliseconds(1000 * value)}{_SPACE}ms",
     "bytes": _with_unit("B"),
     "bytes_per_second": _with_unit("B/s"),
     "flops": _with_unit("FLOP"),

@@ -1,8 +1,8 @@
 """The memory of a training step over time: which bytes are live after every operator, and what they are for.
 
-PyTorch tells of every tensor that is made (a dispatch mode sees each operator's results), and a weak reference tells
-when a tensor's storage is gone, so the sums are exact, on any device. Not counted is what no tensor holds: scratch
-memory inside kernels, the allocator's slack, the process itself.
+PyTorch tells of every tensor that is made (a dispatch mode sees each operator's results), and a weak reference
+tells when a tensor's storage is gone, so the sums are exact, on any device. Not counted is what no tensor holds:
+scratch memory inside kernels, the allocator's slack, the process itself.
 """
 
 import weakref
@@ -29,7 +29,7 @@ from groundup.train.step import TrainStep
 Phase = Literal["forward", "backward", "update"]
 """`update` is all that follows the last backward pass: clipping, the optimizer's step, clearing the gradients."""
 Category = Literal["weights", "gradients", "optimizer", "activations", "other"]
-"""`weights` with their copies in shorter types; `activations` also where computed again; `other` comes and goes."""
+"""`weights` have their copies in shorter types with them; `other` comes and goes."""
 PHASES: tuple[Phase, ...] = get_args(Phase)
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 

@@ -16,12 +16,16 @@ from groundup.train import checkpoints
 from groundup.train.averaging import WeightAverage
 from groundup.train.checkpoint_writer import CheckpointWriter
 from groundup.train.checkpoints import TrainState
+from groundup.train.compile import eager
 from groundup.train.interrupt import Interrupt
 from groundup.train.metrics import MetricsWriter
 from groundup.train.prefetch import BatchSource, Prefetch
 from groundup.train.progress import Progress
 from groundup.train.schedules import batch_windows, share_of_peak
 from groundup.train.step import StepResult, TrainStep
+
+# So many windows are read at once, ahead of the steps that they are for; at least those of a step.
+_WINDOWS_AHEAD = 256
 
 
 class Validation(NamedTuple):
@@ -106,7 +110,8 @@ class Trainer:
         self._start = time.monotonic() - self.state.seconds
         saving = _SaveSchedule(self.settings, self.writer)
         fraction = progress.fraction(self.state.step - 1) if self.state.step else 0.0
-        with Prefetch(self.batches) as batches, self.writer, Interrupt() as interrupt:
+        stretch = max(_WINDOWS_AHEAD, self.batch_size)
+        with Prefetch(self.batches, stretch) as batches, self.writer, Interrupt() as interrupt:
             while not progress.finished(self.state.step):
                 self._validate_if_due(fraction)
                 fraction = progress.fraction(self.state.step)
@@ -190,7 +195,10 @@ class Trainer:
         share = share_of_peak(settings.schedule, fraction, settings.warmup, settings.final_lr, settings.cooldown)
         windows = batches.windows(state.windows, count)
         waited = time.monotonic() - before
-        result = self.take_step(windows, self.peak_lr * share)
+        # Compiling for every size that the batch has while it grows would take longer than it saves.
+        growing = count < self.batch_size and count % (settings.micro_batch or self.batch_size) != 0
+        with eager() if growing else nullcontext():
+            result = self.take_step(windows, self.peak_lr * share)
         self._refuse_unusable(result)
         now = time.monotonic()
         self.state = replace(

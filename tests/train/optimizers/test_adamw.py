@@ -9,7 +9,7 @@ from groundup.recipe import TrainRecipe
 from groundup.shape import FAMILIES, Shape
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 
-SETTINGS = TrainRecipe(lr=1.0, weight_decay=0.3, beta1=0.8, beta2=0.95)
+SETTINGS = TrainRecipe(optimizer="adamw", lr=1.0, weight_decay=0.3, beta1=0.8, beta2=0.95)
 EPSILON = 1e-8
 
 
@@ -74,7 +74,7 @@ def test_every_parameter_is_in_one_group() -> None:
 def test_the_first_step_has_the_size_of_the_learning_rate() -> None:
     """Bias correction: whatever the gradient's size, the first step is lr in its direction."""
     model = nn.Linear(4, 1, bias=False)
-    optimizer = build_optimizer(model, TrainRecipe(lr=1.0, weight_decay=0.0))
+    optimizer = build_optimizer(model, TrainRecipe(optimizer="adamw", lr=1.0, weight_decay=0.0))
     before = model.weight.detach().clone()
     model.weight.grad = torch.tensor([[1e-3, -1.0, 50.0, -1e4]])
     set_learning_rate(optimizer, 0.01)

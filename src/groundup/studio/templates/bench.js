@@ -47,7 +47,7 @@
       },
       memory: {
         traces: traces(field, (point) => point.peak_bytes, y, `%{y:${hover}} ${title}, %{x:.3s}B`),
-        xaxis: axis("peak memory (bytes)", { tickformat: "~s", nticks: 8, tickangle: 0 }),
+        xaxis: axis("peak memory", { tickformat: "~s", ticksuffix: "B", nticks: 8, tickangle: 0 }),
       },
     };
     for (const [name, figure] of Object.entries(figures)) {
