@@ -9,7 +9,6 @@ Not compiled, AdamW. The last rows are the figures of Korthikanti et al. 2022 (a
 """
 
 import argparse
-import gc
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,7 @@ from groundup.pipeline.bench_flops import operator_flops
 from groundup.pipeline.bench_memory import record
 from groundup.pipeline.bench_process import Trial, measure
 from groundup.pipeline.bench_step import make_step
-from groundup.plan.hardware import Precision
+from groundup.plan.hardware import Hardware, Precision
 from groundup.plan.memory import train_bytes
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
@@ -96,6 +95,33 @@ def step_seconds(given: list[Trial], rounds: int) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
+_HEADER = (
+    "layers x width, recompute", "activations kept, MB", "tensors at the peak, MB", "process, MB", "planned, MB",
+    "floating-point operations", "ms a step",
+)  # fmt: skip
+
+
+def show(size: str, trials: list[Trial], hardware: Hardware, rounds: int) -> None:
+    """Measure and print the rows of one size."""
+    memory = [kept_and_peak(one) for one in trials]
+    processes = [measure(one, 0.0, hardware)["peak_bytes"] for one in trials]
+    planned = [train_bytes(one.shape, one.batch_size, one.precision, one.settings) for one in trials]
+    operations = [flops(one) for one in trials]
+    times = step_seconds(trials, rounds)
+    for place, kind in enumerate(KINDS):
+        (kept, peak), (all_kept, all_peak) = memory[place], memory[0]
+        cells = (
+            f"{size}, {kind}",
+            f"{kept / 1e6:.1f} ({kept / all_kept:.0%})",
+            f"{peak / 1e6:.1f} ({peak / all_peak:.0%})",
+            f"{processes[place] / 1e6:.0f}",
+            f"{planned[place] / 1e6:.0f}",
+            f"{operations[place] / 1e9:.2f} G ({operations[place] / operations[0] - 1:+.1%})",
+            f"{1e3 * times[place]:.1f} ({times[place] / times[0] - 1:+.0%})",
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
@@ -105,30 +131,11 @@ def main() -> None:
     given = parser.parse_args()
     hardware = measure_machine(TrainRecipe())
     print(
-        f"{hardware.name}, {hardware.threads} threads, {given.family}, {given.precision}, medians of {given.rounds}\n"
+        f"{hardware.name}, {hardware.threads} threads, {given.family}, {given.precision}, {given.rounds} rounds\n"
     )
-    print(
-        "| layers x width, recompute | activations kept, MB | tensors at the peak, MB | process, MB | planned, MB |",
-        end="",
-    )
-    print(" FLOP | ms a step |\n|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(_HEADER)} |\n|{'---|' * len(_HEADER)}")
     for size in given.sizes:
-        trials = [trial(size, given.family, given.precision, kind) for kind in KINDS]
-        memory = [kept_and_peak(one) for one in trials]
-        processes = [measure(one, 0.0, hardware)["peak_bytes"] for one in trials]
-        planned = [train_bytes(one.shape, one.batch_size, one.precision, one.settings) for one in trials]
-        operations = [flops(one) for one in trials]
-        gc.collect()
-        times = step_seconds(trials, given.rounds)
-        for place, kind in enumerate(KINDS):
-            (kept, peak), (all_kept, all_peak) = memory[place], memory[0]
-            print(
-                f"| {size}, {kind} | {kept / 1e6:.1f} ({kept / all_kept:.0%}) | {peak / 1e6:.1f} ({peak / all_peak:.0%}) "
-                f"| {processes[place] / 1e6:.0f} | {planned[place] / 1e6:.0f} "
-                f"| {operations[place] / 1e9:.2f} G ({operations[place] / operations[0] - 1:+.1%}) "
-                f"| {1e3 * times[place]:.1f} ({times[place] / times[0] - 1:+.0%}) |",
-                flush=True,
-            )
+        show(size, [trial(size, given.family, given.precision, kind) for kind in KINDS], hardware, given.rounds)
     print(_GUIDE)
 
 

@@ -139,6 +139,15 @@ def test_rows_after_a_step_are_dropped(tmp_path: Path) -> None:
     assert not (tmp_path / "absent.jsonl").exists()
 
 
+def test_validations_are_dropped_by_a_step_of_their_own(tmp_path: Path) -> None:
+    """They come after their step's checkpoint, and are made again with what follows."""
+    file = tmp_path / "metrics.jsonl"
+    rows = [{"step": 1, "loss": 1}, {"step": 1, "val_loss": 1}, {"step": 2, "loss": 1}, {"step": 2, "val_loss": 1}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    truncate_rows(file, 2, last_validation=1)
+    assert list(read_rows(file)) == rows[:3]
+
+
 # --- finding runs ---
 
 

@@ -19,7 +19,9 @@ def _evaluate(model: Decoder, tokens: np.ndarray, tokenizer: Tokenizer, precisio
     return evaluate_tokens(model, tokens, tokenizer.byte_lengths, device="cpu", precision=precision)
 
 
-def _by_hand(model: Decoder, tokens: list[int], tokenizer: Tokenizer) -> tuple[float, int, int]:
+def _by_hand(
+    model: Decoder, tokens: list[int], tokenizer: Tokenizer, within_documents: bool = False
+) -> tuple[float, int, int]:
     """(nats, tokens, bytes), one token at a time: the part of its window before it goes in, in float64."""
     model.eval()
     nats, count, num_bytes = 0.0, 0, 0
@@ -27,6 +29,8 @@ def _by_hand(model: Decoder, tokens: list[int], tokenizer: Tokenizer) -> tuple[f
         if tokens[position] == tokenizer.end_of_text:
             continue
         first = (position - 1) // CONTEXT * CONTEXT
+        while within_documents and tokenizer.end_of_text in tokens[first + 1 : position]:
+            first += 1
         with torch.no_grad():
             logits = model(torch.tensor([tokens[first:position]]))[0, -1]
         weights = [math.exp(value) for value in logits.double().tolist()]
@@ -57,6 +61,26 @@ def test_figures_are_those_of_a_plain_loop(
     assert found.bits_per_byte == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
     assert found.perplexity == pytest.approx(math.exp(nats / count), rel=1e-4)
     assert found.bytes_per_token == num_bytes / count
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("length", [9, 41])
+def test_within_documents_nothing_else_is_seen(
+    family: str, length: int, make_model: MakeModel, tokenizer: Tokenizer
+) -> None:
+    model, tokens = make_model(family, CONTEXT), _tokens(length, tokenizer)
+    found = evaluate_tokens(
+        model,
+        tokens,
+        tokenizer.byte_lengths,
+        device="cpu",
+        precision="fp32",
+        end_of_text=tokenizer.end_of_text,
+    )
+    nats, count, _ = _by_hand(model, tokens.tolist(), tokenizer, within_documents=True)
+    assert found.tokens == count
+    assert found.loss == pytest.approx(nats / count, rel=1e-5)
+    assert found.loss != pytest.approx(_evaluate(model, tokens, tokenizer).loss, rel=1e-5)
 
 
 def test_how_many_windows_are_read_at_once_changes_nothing(

@@ -19,9 +19,6 @@ from groundup.plan.hardware import Hardware, Precision
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
 
-# What a trial may take beside its measured steps: starting, compiling, warming up, and steps that are long.
-_GRACE_SECONDS, _GRACE_FACTOR = 180.0, 10.0
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -68,12 +65,14 @@ class Trial:
         return cls(**values | given)
 
 
-def measure(trial: Trial, seconds: float, hardware: Hardware) -> dict[str, Any]:
+def measure(
+    trial: Trial, seconds: float, hardware: Hardware, *, most_seconds: float | None = None
+) -> dict[str, Any]:
     """Time steps for about `seconds`: their times, peak memory, tokens/s, FLOP/s and share of the measured peak.
 
-    Where it fails, `error` says why in one line and nothing else is there.
+    Where it fails, or takes more than `most_seconds` in all, there is only `error`, which says why in one line.
     """
-    row = run("measure", trial, seconds, most_seconds=_GRACE_SECONDS + _GRACE_FACTOR * seconds)
+    row = run("measure", trial, seconds, most_seconds=most_seconds)
     if "error" in row:
         return row
     rate = trial.step_tokens / row["step_seconds"]

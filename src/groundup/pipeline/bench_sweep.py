@@ -39,6 +39,8 @@ _COUNTS = ("micro_batch", "accumulation")
 AXES = (*_COUNTS, *_CHOICES)
 # Micro-batches from twice the batch down to an eighth of it.
 _HALVINGS = range(-1, 4)
+# What a point may take beside its measured steps: starting, compiling, warming up, and steps that are long.
+_GRACE_SECONDS, _GRACE_FACTOR = 180.0, 10.0
 
 
 class Point(NamedTuple):
@@ -178,7 +180,12 @@ class Sweep:
             with MetricsWriter(self._rows_file) as writer:
                 for point in self.missing():
                     before = time.monotonic()
-                    found = measure(point.trial(self.subject.trial), seconds, self.subject.hardware)
+                    found = measure(
+                        point.trial(self.subject.trial),
+                        seconds,
+                        self.subject.hardware,
+                        most_seconds=_GRACE_SECONDS + _GRACE_FACTOR * seconds,
+                    )
                     taken = time.monotonic() - before
                     row = point._asdict() | {"batch_size": point.micro_batch * point.accumulation} | found
                     writer.write(**row, seconds=taken)

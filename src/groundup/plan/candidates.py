@@ -23,7 +23,7 @@ class _RateRule(NamedTuple):
 
 
 _REFERENCE_PARAMETERS, _REFERENCE_BATCH_TOKENS = 7.4e5, 1024
-_RATES = {"adamw": _RateRule(3.2e-3, 0.58, 1.2e-2), "muon": _RateRule(1.2e-2, 0.35, 2.4e-2)}
+_RATES = {"adamw": _RateRule(3.2e-3, 0.58, 1.2e-2), "muon": _RateRule(1.25e-2, 0.2, 2.4e-2)}
 
 _VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 

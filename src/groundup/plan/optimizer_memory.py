@@ -34,12 +34,15 @@ def update_bytes(shape: Shape, settings: TrainRecipe) -> int:
 
 
 def _muon_step(shape: Shape) -> int:
-    """The directions; of the matrices of one size float32, bfloat16 and float32 again, and their products."""
+    """The directions; of the matrices of one size float32, bfloat16 and float32 again; the size before them."""
     by_size: defaultdict[tuple[int, int], int] = defaultdict(int)
     for sides in _hidden_matrices(shape):
         by_size[min(sides), max(sides)] += 1
-    together = max(count * (10 * short * long + 2 * short * short) for (short, long), count in by_size.items())
-    return together + 4 * sum(rows * columns for rows, columns in _hidden_matrices(shape))
+    most = before = 0
+    for (short, long), count in by_size.items():
+        most = max(most, before + count * (10 * short * long + 2 * short * short))
+        before = 4 * count * short * long
+    return most + 4 * sum(rows * columns for rows, columns in _hidden_matrices(shape))
 
 
 def _lion_step(shape: Shape) -> int:

@@ -140,12 +140,13 @@ class Trainer:
         """
         num_validations = self.settings.validations
         if (due := min(int(fraction * num_validations), num_validations - 1)) > self.state.validations:
+            before = time.monotonic()
             self.validate()
-            self.state = replace(self.state, validations=due)
+            waited = self.state.evaluation_seconds + time.monotonic() - before
+            self.state = replace(self.state, validations=due, evaluation_seconds=waited)
 
     def validate(self, last: bool = False) -> Validation:
         """Measure the held-out text and write a validation row; of the averaged weights, if there are any."""
-        before = time.monotonic()
         self.model.eval()
         with self.average.in_place() if self.average is not None else nullcontext():
             validation = self.hooks.validate(self.model)
@@ -157,8 +158,6 @@ class Trainer:
                 val_bits_per_byte=validation.bits_per_byte,
             )
             self.hooks.on_validation(self.model, self.state, validation, last)
-        waited = time.monotonic() - before
-        self.state = replace(self.state, evaluation_seconds=self.state.evaluation_seconds + waited)
         return validation
 
     def save(self) -> None:
