@@ -25,8 +25,8 @@ from groundup.objective.cross_entropy import chunked_cross_entropy
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
 from groundup.train.allocator import keep_freed_memory
-from groundup.train.precision import autocast
 from groundup.train.optimizers import build_optimizer, set_learning_rate
+from groundup.train.precision import autocast
 
 _ALONE = ((2048, 96, 4096), (2048, 384, 4096), (2048, 384, 32000), (4096, 128, 8192), (768, 128, 2048))
 _STEPS = ((2, 64, 2048, 128, 16), (3, 96, 4096, 128, 16), (6, 256, 8192, 256, 8))

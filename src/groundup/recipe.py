@@ -166,7 +166,8 @@ def parse(tree: dict[str, Any], origin: str) -> Recipe:
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"{origin}: unknown field '{field}'{nearest(field, known_fields())}") from None
-        raise UserError(f"{origin}: {field}={first['input']!r}: {first['msg']}") from None
+        hint = "write a size such as 4GB or 500MB" if first["type"].startswith("byte_size") else first["msg"]
+        raise UserError(f"{origin}: {field}={first['input']!r}: {hint}") from None
 
 
 def known_fields() -> list[str]:

@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.epsilon).type_as(x)
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.epsilon).to(_output_type(x))
 
 
 class LayerNorm(nn.Module):
@@ -33,4 +33,10 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
         normed = F.layer_norm(x.float(), self.weight.shape, self.weight.float(), self.bias.float(), self.epsilon)
-        return normed.type_as(x)
+        return normed.to(_output_type(x))
+
+
+def _output_type(x: Tensor) -> torch.dtype:
+    """That of `x`; under autocast the type of the products that follow, shortened once for all that read it."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -59,6 +59,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad_x[part] = product(grad, weight.T)
                 if grad_weight is not None:
                     grad_weight += product(grad.T, x.T)
+                del probabilities, grad  # or they are there beside the next chunk's
         ctx.num_targets = num_targets
         ctx.save_for_backward(grad_x, grad_weight)
         return total / num_targets

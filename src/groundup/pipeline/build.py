@@ -66,7 +66,6 @@ def _carry_on(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: D
     with run.locked():
         display.log = run.log
         display.say(f"run {run.folder}", style="bold")
-        keep_freed_memory()
         if not run.plan_file.is_file():
             _prepare_and_plan(run, recipe, budget, clock, display)
         outcome = _train_and_finish(run, clock, display)
@@ -78,6 +77,7 @@ def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, di
     """Everything up to the plan: then the run's folder holds the resolved recipe, the tokens and plan.json."""
     clock.lap("start")
     hardware = measure(recipe.train)
+    keep_freed_memory()  # only now, or the buffers of that measurement would be kept
     say_machine(hardware, display)
     clock.lap("measure")
     recipe.data.limit_bytes = recipe.data.limit_bytes or text_limit(budget, hardware)
@@ -171,6 +171,7 @@ def _provenance(text: Text, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:
 
 def _train_and_finish(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
     """Train from where the run stands, then evaluate, write the model folder and the report."""
+    keep_freed_memory()
     written = run.read_json(run.plan_file)
     recipe = run.recipe
     tokenizer, tokens = _prepared(run, recipe, display)

@@ -1,7 +1,5 @@
 """The end of a run: the last evaluation, the model folder with its card, the outcome and the report."""
 
-import resource
-import sys
 from typing import Any
 
 import psutil
@@ -19,6 +17,7 @@ from groundup.plan.reading import evaluation_tokens
 from groundup.run import read_rows
 from groundup.studio.report import write_report
 from groundup.train.checkpoints import TrainState
+from groundup.train.peak_memory import peak_bytes
 
 
 def finish(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def _outcome(job: Job, evaluation: Evaluation, state: TrainState, clock: Clock) 
         "total_seconds": total_seconds,
         "tokens_per_second": state.tokens / state.seconds,
         "utilisation": flops / state.seconds / hardware.flops(plan.precision),
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
         "energy_wh": energy_wh(hardware, total_seconds),
         "load_average": psutil.getloadavg()[0],
         "stall_seconds": {
@@ -87,9 +86,3 @@ def _outcome(job: Job, evaluation: Evaluation, state: TrainState, clock: Clock) 
         },
         "stages": dict(clock.stages),
     }
-
-
-def _peak_bytes() -> int:
-    """The largest resident memory of this process so far (Linux counts in KiB, macOS in bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -51,7 +51,8 @@ def say_plan(plan: Plan, budget: Budget, display: Display) -> None:
             (
                 "training",
                 f"{human(plan.tokens)} tokens ({plan.epochs:.2f} epochs) in {plan.steps:,} steps of "
-                f"{plan.batch_size} sequences, learning rate {plan.lr:.2g}, {plan.precision}{', compiled' if plan.compile else ''}",
+                f"{plan.batch_size} sequences, learning rate {plan.lr:.2g}, {plan.precision}"
+                f"{', compiled' if plan.compile else ''}",
             ),
             ("computation", f"{human(plan.flops)}FLOP at {human(plan.tokens_per_second)} tokens/s"),
             ("memory", f"{bytes_text(plan.peak_bytes)} at the peak"),

@@ -147,8 +147,10 @@ def choose(
 
     The speed formula makes a short list; `measured_step_seconds(shape, batch_size, micro_batch)`, if given,
     decides among it by measurement. `compilation(plan)` says what compiling the model would cost and save, None
-    where it is impossible; without it nothing is compiled. UserError if nothing fits. The law knows nothing of the context: where
-    `context_for` makes it longer, which costs speed, slightly more budget can promise slightly less.
+    where it is impossible; without it nothing is compiled. UserError if nothing fits.
+
+    The law knows nothing of the context: where `context_for` makes it longer, which costs speed, slightly more
+    budget can promise slightly less.
     """
     context = context_for(roughly_affordable_tokens(budget, hardware))
     planner = _Planner(recipe, budget, hardware, corpus, law)

@@ -15,6 +15,6 @@ class Compilation:
         return self.saving * seconds > self.seconds
 
 
-# Before there is a measurement of this block on this machine: the dearest of those in benchmarks/RESULTS.md, and of
-# the savings there (8 to 20 %) the least.
+# Before there is a measurement of this block on this machine: the dearest of those in benchmarks/RESULTS.md, and
+# the least of the savings there (8 to 20 %).
 UNKNOWN = Compilation(seconds=18.0, saving=0.08)

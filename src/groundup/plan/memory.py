@@ -193,7 +193,7 @@ class _Kinds:
     @property
     def end(self) -> int:
         """After the last block: the last norm, and the loss's gradient for its result."""
-        return self._norm(self._shape.width, rows=1) + self.residual
+        return self._norm(self._shape.width, rows=1) + self._size * self._shape.width
 
     @property
     def backward(self) -> int:
@@ -219,7 +219,7 @@ class _Kinds:
     @property
     def _attention(self) -> int:
         shape, size = self._shape, self._size
-        kept = self._norm(shape.width, rows=1) + self._linear_inputs(3)
+        kept = self._norm(shape.width, rows=1) + size * shape.width
         if self._traits.qk_norm:
             kept += self._norm(self._query, rows=shape.num_heads) + self._norm(self._key, rows=shape.num_kv_heads)
         if self._explicit:
@@ -232,12 +232,8 @@ class _Kinds:
     @property
     def _feedforward(self) -> int:
         hidden = self._size * self._shape.feedforward_width * (4 if self._gated else 2)
-        return self._norm(self._shape.width, rows=1) + self._linear_inputs(2 if self._gated else 1) + hidden
+        return self._norm(self._shape.width, rows=1) + self._size * self._shape.width + hidden
 
     def _norm(self, width: int, rows: int) -> int:
         """Its input in float32, an RMS norm's result before its weight, and the statistics of each row."""
         return 4 * width + 8 * rows if self._traits.norm == "layer" else 8 * width + 4 * rows
-
-    def _linear_inputs(self, num_maps: int) -> int:
-        """A norm's result, which autocast shortens anew for each linear map that reads it."""
-        return self._size * self._shape.width * (num_maps if self.autocasts else 1)
