@@ -26,7 +26,7 @@ from groundup.train.machine import measure, measure_step_seconds
 from groundup.train.optimizers import find_optimizer
 
 # What a time budget keeps back for the last evaluation, the model folder and the report.
-_FINISH_SECONDS, _FINISH_SHARE = 5.0, 0.02
+_FINISH_SECONDS, _FINISH_SHARE = 3.0, 0.01
 _LEAST_TRAINING_SECONDS = 3.0
 
 
