@@ -80,7 +80,7 @@ def steps(
         tied=True,
     )
     model, rng = build(shape), np.random.default_rng(0)
-    optimizer = build_optimizer(model, TrainRecipe(lr=1e-3))
+    optimizer = build_optimizer(model, TrainRecipe(optimizer="adamw", lr=1e-3))
     set_learning_rate(optimizer, 1e-3)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(_REPEATS):

@@ -16,7 +16,7 @@ from groundup.train.machine import measure, measure_step_seconds
 
 def main() -> None:
     keep_freed_memory()
-    settings = TrainRecipe()
+    settings = TrainRecipe(optimizer="adamw")
     hardware = measure(settings)
     print(hardware)
     errors = []

@@ -78,7 +78,8 @@ def _recipe(job: Job) -> Any:
 
     fixed = {name: value for name, value in _shape(job).model_dump().items() if name in ModelRecipe.model_fields}
     given = {name: job.options[name] for name in ("precision", "compile", "recompute") if name in job.options}
-    train = TrainRecipe(batch_size=job.batch, threads=job.threads, **given)
+    # The optimizer of the peers; nanochat alone brings its own.
+    train = TrainRecipe(batch_size=job.batch, threads=job.threads, optimizer="adamw", **given)
     return Recipe(model=ModelRecipe(**fixed), train=train)
 
 
