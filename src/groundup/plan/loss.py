@@ -43,9 +43,9 @@ def effective_tokens(tokens: float, unique_tokens: float) -> float:
     return unique_tokens * (1.0 + worth)
 
 
-# The exponents are those of Hoffmann et al. 2022, since runs of a few minutes cannot tell them. The factors are for
-# Muon: their ratio from seven runs on English books of 0.1M to 4.4M parameters and 0.4M to 9.4M tokens, their level
-# from wiki-en (benchmarks/LOG.md); they miss those runs by 2 % on average, 7 % at most.
+# The exponents are those of Hoffmann et al. 2022, since runs of a few minutes cannot tell them. The factors are
+# for Muon: their ratio from seven runs on English books of 0.1M to 4.4M parameters and 1M to 9.4M tokens, their
+# level from wiki-en (benchmarks/LOG.md); they miss those runs by 2 % on average, 7 % at most.
 SMALL_RUNS = LossLaw(
     irreducible=0.95,
     size_factor=17.0,
