@@ -84,7 +84,9 @@ class TrainRecipe(_Section):
     clip: float = Field(default=1.0, gt=0, description="the largest norm of the gradient")
     ema: float | None = Field(default=None, gt=0, lt=1, description="average the weights with this decay a step")
     precision: Literal["auto", "fp32", "bf16", "bf16-weights", "fp16"] = Field(default="auto")
-    compile: Literal["auto", "on", "off"] = Field(default="auto", description="auto: where it pays in the time")
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="auto: where it pays within a budget of time"
+    )
     recompute: Literal["none", "selective", "full"] = Field(
         default="none", description="what the backward pass computes again instead of keeping it"
     )

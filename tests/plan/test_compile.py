@@ -45,9 +45,17 @@ def test_the_cost_is_part_of_the_time_and_the_saving_of_the_steps() -> None:
 
 
 def test_a_budget_of_steps_takes_less_time() -> None:
-    eager, compiled = _plan(Budget("steps", 50_000), None), _plan(Budget("steps", 50_000), Compilation(10.0, 0.1))
+    budget, compilation = Budget("steps", 50_000), Compilation(10.0, 0.1)
+    eager, compiled = _plan(budget, None), _plan(budget, compilation, "on")
     assert compiled.compile and compiled.steps == eager.steps
     assert compiled.train_seconds == pytest.approx(10 + 0.9 * eager.train_seconds)
+
+
+@pytest.mark.parametrize("kind", ["steps", "tokens", "flops"])
+def test_where_time_is_not_the_budget_the_recipe_alone_decides(kind: str) -> None:
+    """The same recipe and seed give the same losses, whatever was measured."""
+    budget = Budget(kind, {"steps": 50_000, "tokens": 1e9, "flops": 1e17}[kind])
+    assert not _plan(budget, Compilation(1.0, 0.5)).compile
 
 
 def test_the_recipe_says_what_was_chosen() -> None:

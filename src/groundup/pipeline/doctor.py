@@ -92,12 +92,14 @@ def _precision(hardware: Hardware) -> Iterator[Finding]:
     from groundup.train.machine import bf16_instructions
 
     ratio = hardware.flops_bf16 / hardware.flops_fp32
-    has = ", ".join(bf16_instructions()) if hardware.device == "cpu" else ""
-    because = f"bf16 products are {ratio:.1f} times as fast as fp32 ones" + (f" ({has})" if has else "")
+    has = ", ".join(bf16_instructions() or []) if hardware.device == "cpu" else ""
+    because = f"bf16 products are {ratio:.1f} times as fast as fp32 ones"
     if hardware.precision == "bf16":
-        yield Finding(True, f"train.precision=auto takes bf16: {because}; weights and optimizer stay in fp32.")
+        by = f" (the processor has {has})" if has else ""
+        yield Finding(True, f"train.precision=auto takes bf16{by}: {because}; weights and optimizer stay in fp32.")
     else:
-        yield Finding(True, f"train.precision=auto takes fp32: {because}, which is not worth the accuracy.")
+        without = " (the processor has no instructions for bf16)" if hardware.has_bf16 is False else ""
+        yield Finding(True, f"train.precision=auto takes fp32{without}: {because}.")
     if hardware.device == "cpu":
         library = "oneDNN, which is faster than MKL on AMD's processors" if ONEDNN_IS_FASTER else "torch's default"
         yield Finding(True, f"fp32 products are computed by {library}; fp16 and its loss scaling are for GPUs.")

@@ -227,8 +227,12 @@ class _Planner:
         )
 
     def compiled(self, plan: Plan, compilation: Compilation) -> Plan:
-        """The plan with the model compiled, where that pays or the recipe asks for it; else as it was."""
-        if self.recipe.train.compile == "auto" and not compilation.pays(plan.train_seconds):
+        """The plan with the model compiled, where that pays or the recipe asks for it; else as it was.
+
+        Where time is not the budget the recipe alone decides: a measurement must not change a run's numbers.
+        """
+        pays = self.budget.kind == "seconds" and compilation.pays(plan.train_seconds)
+        if self.recipe.train.compile == "auto" and not pays:
             return plan
         recipe = self.recipe.model_copy(deep=True)
         recipe.train.batch_size = plan.batch_size

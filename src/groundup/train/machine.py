@@ -17,6 +17,7 @@ from groundup.train.step import TrainStep
 from groundup.train.timing import repeat
 
 _MATRIX = 1024
+_PROCESSOR = Path("/proc/cpuinfo")
 _COPY_BYTES = 64 << 20
 
 
@@ -36,6 +37,7 @@ def measure(settings: TrainRecipe) -> Hardware:
         flops_fp32=_matrix_flops(torch.float32, device),
         flops_bf16=_matrix_flops(torch.bfloat16, device),
         memory_bandwidth=_copy_bandwidth(device),
+        has_bf16=_has_bf16(device),
     )
 
 
@@ -82,18 +84,26 @@ def _memory(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def bf16_instructions() -> list[str]:
-    """The processor's instructions for bfloat16 products, as Linux names them; empty elsewhere."""
-    information = Path("/proc/cpuinfo")
-    words = set(information.read_text(errors="replace").split()) if information.is_file() else set()
-    return [name for name in ("amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16") if name in words]
+def bf16_instructions() -> list[str] | None:
+    """The processor's instructions for bfloat16 products, as Linux names them; None on other systems."""
+    if not _PROCESSOR.is_file():
+        return None
+    words = set(_PROCESSOR.read_text(errors="replace").split())
+    return [name for name in ("amx_bf16", "avx512_bf16", "bf16") if name in words]
+
+
+def _has_bf16(device: str) -> bool | None:
+    """Whether the device has instructions for bfloat16 products; None where that cannot be asked."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    instructions = bf16_instructions() if device == "cpu" else None
+    return None if instructions is None else bool(instructions)
 
 
 def _processor_name() -> str:
     """The processor as the system names it."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(errors="replace").splitlines():
+    if _PROCESSOR.is_file():
+        for line in _PROCESSOR.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
