@@ -171,3 +171,14 @@ def test_validation_text_of_ones_own(text_file: Path, build: Build, tmp_path: Pa
     corpus = json.loads((tmp_path / "run" / "plan.json").read_text())["corpus"]
     assert corpus["held_out_bytes"] == own.stat().st_size
     assert corpus["train_bytes"] == text_file.stat().st_size
+
+
+def test_a_compiler_that_is_not_there_is_missed_at_once(
+    groundup: Cli, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for is not left out in silence, and no time is spent before."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    result = groundup("build", str(text_file), *TINY, "--set", "train.compile=on", "--out", str(tmp_path / "run"))
+    assert result.returncode == 2
+    assert "train.compile=on needs a C++ compiler" in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()

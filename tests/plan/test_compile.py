@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.errors import UserError
 from groundup.plan.budget import Budget
 from groundup.plan.choose import Corpus, Plan, choose
 from groundup.plan.compile import Compilation
@@ -56,6 +57,11 @@ def test_where_time_is_not_the_budget_the_recipe_alone_decides(kind: str) -> Non
     """The same recipe and seed give the same losses, whatever was measured."""
     budget = Budget(kind, {"steps": 50_000, "tokens": 1e9, "flops": 1e17}[kind])
     assert not _plan(budget, Compilation(1.0, 0.5)).compile
+
+
+def test_what_is_asked_for_is_not_dropped_in_silence() -> None:
+    with pytest.raises(UserError, match=r"compiling takes about 100 s .* train\.compile=off"):
+        _plan(Budget("seconds", 60), Compilation(100.0, 0.1), "on")
 
 
 def test_the_recipe_says_what_was_chosen() -> None:

@@ -164,3 +164,10 @@ def test_a_limit_below_what_the_process_takes_is_refused(limit: str, hardware: H
 def test_a_limit_above_the_machine_is_the_machine(hardware: Hardware, corpus: Corpus) -> None:
     small = replace(hardware, memory_bytes=2 << 30)
     assert _planned(small, corpus, memory_limit="100TB").peak_bytes <= 2 << 30
+
+
+def test_an_optimizer_that_the_planner_does_not_know_is_planned_as_adamw() -> None:
+    """To add one takes a file and a line; what the planner knows better comes on top."""
+    shape = _shape("qwen3")
+    known, new = (train_bytes(shape, 4, "bf16", TrainRecipe(optimizer=name)) for name in ("adamw", "mine"))
+    assert new == known

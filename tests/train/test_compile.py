@@ -50,7 +50,8 @@ def test_the_compiled_step_learns_the_same(family: str, precision: str, toleranc
     compiled.model.eval()
     with torch.no_grad(), eager():  # any length, no compiling
         ids = torch.from_numpy(WINDOWS[:1, :5])
-        torch.testing.assert_close(compiled.model(ids), written.model.eval()(ids), rtol=0.05, atol=0.05)
+        expected_logits = written.model.eval()(ids)
+        torch.testing.assert_close(compiled.model(ids), expected_logits, rtol=5 * tolerance, atol=5 * tolerance)
 
 
 @needs_compiler

@@ -22,6 +22,8 @@ from groundup.shape import Shape, family
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.pretokenize import resolve_pattern
 from groundup.train.allocator import keep_freed_memory
+from groundup.train.compile import require_compiler
+from groundup.train.device import choose_device
 from groundup.train.machine import measure, measure_step_seconds
 from groundup.train.optimizers import find_optimizer
 
@@ -107,10 +109,12 @@ def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, di
 
 
 def check_names(recipe: Recipe) -> None:
-    """Refuse a family, optimizer or pattern that does not exist before any time is spent."""
+    """Refuse a family, optimizer, pattern or compiler that does not exist before any time is spent."""
     family(recipe.model.family)
     find_optimizer(recipe.train.optimizer)
     resolve_pattern(recipe.tokenizer.pattern)
+    if recipe.train.compile == "on":
+        require_compiler(choose_device(recipe.train.device))
 
 
 def _refuse_tiny(budget: Budget) -> None:

@@ -13,7 +13,7 @@ from groundup.plan.hardware import Hardware
 from groundup.recipe import TrainRecipe
 from groundup.train.compile import why_not_compiled
 
-# Compiled code that is in the cache is loaded in a fraction of the time that it took to make (RESULTS.md).
+# Compiled code that is in the cache is loaded in a fraction of the time that it took to make (LOG.md).
 _LOADING_SHARE = 0.25
 
 

@@ -64,7 +64,7 @@ def _machine() -> Iterator[Finding]:
         missing is None,
         f"Models cannot be compiled here: install {missing}; training works without, up to a fifth slower."
         if missing
-        else "Models can be compiled; train.compile=auto does it where it pays within the budget.",
+        else "Models can be compiled; train.compile=auto does it where it pays within a budget of time.",
     )
     cores = psutil.cpu_count() or 1
     busy = load_average > 0.75 * cores

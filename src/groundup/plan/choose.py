@@ -242,7 +242,10 @@ class _Planner:
         step_seconds = plan.train_seconds / plan.steps * (1 - compilation.saving)
         again = replace(self, recipe=recipe, budget=budget).plan(plan.shape, step_seconds)
         if again is None:
-            return plan
+            raise UserError(
+                f"compiling takes about {compilation.seconds:.0f} s and leaves too little of the budget for "
+                f"{_FEWEST_STEPS} steps; use train.compile=off or a larger --budget"
+            )
         return replace(
             again,
             compile=True,

@@ -152,8 +152,8 @@ def loss_bytes(shape: Shape, precision: Precision, tokens: int) -> int:
     size = 4 if precision == "fp32" else 2
     row = size * shape.vocabulary_size
     chunk = min(tokens, max(_CHUNK_ROWS, _CHUNK_BYTES // row)) * row
-    # Logits, their probabilities, and those of the chunk before; or one of them and its part of the gradient.
-    return max((3 if chunk < tokens * row else 2) * chunk, chunk + row * shape.width)
+    # Logits and their probabilities; or one of them and its part of the gradient.
+    return max(2 * chunk, chunk + row * shape.width)
 
 
 def activation_bytes(shape: Shape, precision: Precision, recompute: Recompute = "none") -> int:

@@ -28,12 +28,17 @@ def why_not_compiled(device: str) -> str | None:
     return None if torch.utils._triton.has_triton() else "Triton"
 
 
-def compile_blocks(model: nn.Module, device: str) -> nn.Module:
-    """Compile the blocks of `model` in place and return it; UserError where there is no compiler."""
+def require_compiler(device: str) -> None:
+    """UserError where nothing can be compiled for `device`."""
     if missing := why_not_compiled(device):
         raise UserError(
             f"train.compile=on needs {missing}, which is not here; install it, or use train.compile=off"
         )
+
+
+def compile_blocks(model: nn.Module, device: str) -> nn.Module:
+    """Compile the blocks of `model` in place and return it; UserError where there is no compiler."""
+    require_compiler(device)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     for block in getattr(model, "blocks", ()):
         block.compile(dynamic=False)
