@@ -35,7 +35,7 @@ def groundup(job: Job, batches: Batches, gate: Gate) -> None:
 
     keep_freed_memory()
     gate.imported()
-    shape = _shape(job)
+    shape = groundup_shape(job, job.options["family"])
     settings = _planned(job) if job.options.get("planned") else _recipe(job).train
     settings = settings.model_copy(
         update={name: getattr(job, name) for name in ("lr", "beta1", "beta2", "weight_decay", "clip")}
@@ -55,12 +55,13 @@ def groundup(job: Job, batches: Batches, gate: Gate) -> None:
         step += 1
 
 
-def _shape(job: Job) -> Any:
+def groundup_shape(job: Job, family: str) -> Any:
+    """The job's shape in one of groundup's families."""
     from groundup.shape import Shape
 
-    gpt2 = job.options["family"] == "gpt2"
+    gpt2 = family == "gpt2"
     return Shape(
-        family=job.options["family"],
+        family=family,
         num_layers=job.layers,
         width=job.width,
         num_heads=job.heads,
@@ -76,7 +77,8 @@ def _shape(job: Job) -> Any:
 def _recipe(job: Job) -> Any:
     from groundup.recipe import ModelRecipe, Recipe, TrainRecipe
 
-    fixed = {name: value for name, value in _shape(job).model_dump().items() if name in ModelRecipe.model_fields}
+    shape = groundup_shape(job, job.options["family"]).model_dump()
+    fixed = {name: value for name, value in shape.items() if name in ModelRecipe.model_fields}
     given = {name: job.options[name] for name in ("precision", "compile", "recompute") if name in job.options}
     # The optimizer of the peers; nanochat alone brings its own.
     train = TrainRecipe(batch_size=job.batch, threads=job.threads, optimizer="adamw", **given)

@@ -8,7 +8,8 @@ import torch
 import transformers
 from torch import nn
 
-from groundup.interop.huggingface import from_tensors, to_config
+from groundup.interop.config import to_config
+from groundup.interop.huggingface import from_tensors
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build
 from groundup.shape import Shape

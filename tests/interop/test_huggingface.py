@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.errors import UserError
-from groundup.interop.huggingface import from_config, from_tensors, to_config, to_tensors
+from groundup.interop.config import from_config, to_config
+from groundup.interop.huggingface import from_tensors, to_tensors
 from groundup.model import folder as model_folder
 from groundup.model.registry import assemble
 from groundup.shape import Shape

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.plan.parameters import ledger
-from groundup.studio.ledger import ledger_rows, tensors_of
+from groundup.plan.tensors import tensors_of
+from groundup.studio.ledger import ledger_rows
 
 from .fake_run import shape
 

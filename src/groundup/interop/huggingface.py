@@ -1,22 +1,14 @@
-"""Our decoders as Hugging Face architectures: config.json and tensor names, there and back.
-
-Pure functions on dictionaries: `Shape` <-> config, our state dict <-> theirs. A family appears here because
-`transformers`, llama.cpp and vLLM know its architecture.
-"""
+"""Our decoders' tensors under Hugging Face's names, there and back: pure functions on state dicts."""
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from groundup.errors import UserError
 from groundup.shape import Shape
 
 Tensors = dict[str, Tensor]
-
-_ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 # Our name -> theirs; {i} is the layer.
 _LLAMA_NAMES = {
@@ -51,95 +43,6 @@ _GPT2_NAMES = {
 _GPT2_TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
-def to_config(shape: Shape, end_of_text: int) -> dict[str, Any]:
-    """The contents of `config.json` and the ids of special tokens."""
-    common = {
-        "architectures": [_ARCHITECTURES[shape.family]],
-        "model_type": shape.family,
-        "vocab_size": shape.vocabulary_size,
-        "tie_word_embeddings": shape.tied,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
-        "dtype": "float32",
-    }
-    if shape.family == "gpt2":
-        return common | {
-            "n_layer": shape.num_layers,
-            "n_embd": shape.width,
-            "n_head": shape.num_heads,
-            "n_inner": shape.feedforward_width,
-            "n_positions": shape.context,
-            "layer_norm_epsilon": shape.norm_epsilon,
-            "activation_function": "gelu_new",
-            "attn_pdrop": 0.0,
-            "embd_pdrop": 0.0,
-            "resid_pdrop": 0.0,
-        }
-    return common | {
-        "num_hidden_layers": shape.num_layers,
-        "hidden_size": shape.width,
-        "num_attention_heads": shape.num_heads,
-        "num_key_value_heads": shape.num_kv_heads,
-        "head_dim": shape.head_width,
-        "intermediate_size": shape.feedforward_width,
-        "max_position_embeddings": shape.context,
-        "rms_norm_eps": shape.norm_epsilon,
-        # transformers 5 reads rope_parameters; transformers 4, llama.cpp and vLLM read rope_theta.
-        "rope_theta": shape.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-    }
-
-
-def from_config(config: dict[str, Any]) -> Shape:
-    """The shape that a `config.json` describes; UserError for an architecture that no family of ours has."""
-    family = config.get("model_type")
-    if family not in _ARCHITECTURES:
-        raise UserError(
-            f"config.json has model_type={family!r}; groundup reads {', '.join(sorted(_ARCHITECTURES))}"
-        )
-    if family == "gpt2":
-        width, heads = config["n_embd"], config["n_head"]
-        _require(config, "activation_function", ("gelu_new",), "gelu_new")
-        _require(config, "scale_attn_weights", (True,), True)
-        _require(config, "scale_attn_by_inverse_layer_idx", (False,), False)
-        return Shape(
-            family=family,
-            num_layers=config["n_layer"],
-            width=width,
-            num_heads=heads,
-            num_kv_heads=heads,
-            head_width=width // heads,
-            feedforward_width=config.get("n_inner") or 4 * width,
-            vocabulary_size=config["vocab_size"],
-            context=config["n_positions"],
-            tied=config.get("tie_word_embeddings", True),
-            norm_epsilon=config["layer_norm_epsilon"],
-        )
-    _require(config, "hidden_act", ("silu",), "silu")
-    _require(config, "attention_bias", (False,), False)
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    _require(rope, "rope_type" if "rope_type" in rope else "type", ("default",), "default")
-    _require(config, "use_sliding_window", (False,), False)
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    return Shape(
-        family=family,
-        num_layers=config["num_hidden_layers"],
-        width=width,
-        num_heads=heads,
-        num_kv_heads=config.get("num_key_value_heads") or heads,
-        head_width=config.get("head_dim") or width // heads,
-        feedforward_width=config["intermediate_size"],
-        vocabulary_size=config["vocab_size"],
-        context=config["max_position_embeddings"],
-        tied=config.get("tie_word_embeddings", False),
-        rope_theta=rope.get("rope_theta") or config.get("rope_theta", 10_000.0),
-        norm_epsilon=config["rms_norm_eps"],
-    )
-
-
 def to_tensors(shape: Shape, state: Tensors) -> Tensors:
     """Our state dict under Hugging Face's names, contiguous."""
     rename = _renamer(_names(shape.family))
@@ -163,13 +66,6 @@ def from_tensors(shape: Shape, tensors: Tensors) -> Tensors:
         tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
     state = {rename(name): _gpt2_layout(shape, name, tensor).float() for name, tensor in tensors.items()}
     return dict(_split_query_key_value(state)) if shape.family == "gpt2" else state
-
-
-def _require(config: dict[str, Any], key: str, known: tuple[Any, ...], default: Any) -> None:
-    if config.get(key, default) not in known:
-        raise UserError(
-            f"config.json has {key}={config[key]!r}, which groundup does not know; it reads {known[0]!r}"
-        )
 
 
 def _names(family: str) -> dict[str, str]:

@@ -1,18 +1,18 @@
 """Model folders: ordinary Hugging Face folders, written and read."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from groundup.errors import UserError
 from groundup.files import folder_atomically, write_atomically, write_json
-from groundup.interop.huggingface import from_config, from_tensors, to_config, to_tensors
+from groundup.interop.config import to_config
+from groundup.interop.huggingface import from_tensors, to_tensors
+from groundup.interop.stored import read_shape, weight_files
 from groundup.model.decoder import Decoder
 from groundup.model.registry import assemble
 from groundup.tokenizer import Tokenizer
@@ -48,13 +48,7 @@ def load(folder: Path | str) -> LoadedModel:
     UserError names what is missing. Every tensor must be known and present: nothing is loaded half.
     """
     folder = _model_folder(Path(folder))
-    try:
-        shape = from_config(json.loads((folder / "config.json").read_text("utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise UserError(
-            f"{folder / 'config.json'} is damaged or incomplete ({reason}); export the model again"
-        ) from None
+    shape = read_shape(folder)
     model = assemble(shape)
     model.to_empty(device="cpu")
     if model.rotary is not None:
@@ -83,18 +77,10 @@ def _model_folder(folder: Path) -> Path:
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    """model.safetensors, or the parts that its index names."""
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"cannot read {index}: {error}; export the model again") from None
     tensors: dict[str, Tensor] = {}
-    for name in names:
+    for file in weight_files(folder):
         try:
-            tensors |= load_file(folder / name)
+            tensors |= load_file(file)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"cannot read {folder / name}: {error}; export the model again") from None
+            raise UserError(f"cannot read {file}: {error}; export the model again") from None
     return tensors

@@ -7,6 +7,7 @@ from typing import Any
 from groundup.clock import Clock
 from groundup.data import Shards, default_corpus
 from groundup.errors import UserError
+from groundup.pipeline.calibration import calibrated, load_calibration
 from groundup.pipeline.compilation import expected_compilation
 from groundup.pipeline.display import Display
 from groundup.pipeline.finish import finish
@@ -16,6 +17,7 @@ from groundup.pipeline.train import Job, train
 from groundup.plan.budget import Budget, parse_budget
 from groundup.plan.choose import Corpus, Plan, choose, choose_vocabulary, text_limit
 from groundup.plan.hardware import Hardware
+from groundup.plan.loss import SMALL_RUNS
 from groundup.recipe import Recipe
 from groundup.run import Run
 from groundup.shape import Shape, family
@@ -78,7 +80,7 @@ def _carry_on(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: D
 def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: Display) -> None:
     """Everything up to the plan: then the run's folder holds the resolved recipe, the tokens and plan.json."""
     clock.lap("start")
-    hardware = measure(recipe.train)
+    hardware = calibrated(measure(recipe.train), recipe.train)
     keep_freed_memory()  # only now, or the buffers of that measurement would be kept
     say_machine(hardware, display)
     clock.lap("measure")
@@ -119,6 +121,11 @@ def check_names(recipe: Recipe) -> None:
 
 def _refuse_tiny(budget: Budget) -> None:
     """Say at once what could never be met, before anything is made."""
+    if budget.kind == "usd":
+        raise UserError(
+            f"a build does not know what this machine costs; `groundup plan --budget '${budget.amount:g}'` turns money "
+            "into time, which is a budget"
+        )
     if budget.kind == "seconds" and budget.amount < _FINISH_SECONDS + _LEAST_TRAINING_SECONDS:
         raise UserError(
             f"a budget of {budget.amount:g} s cannot be met: writing the model and its report alone takes about "
@@ -147,6 +154,7 @@ def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, to
         settings = recipe.train.model_copy(update={"micro_batch": micro_batch, "compile": "off"})
         return measure_step_seconds(shape, batch_size, settings, hardware)
 
+    known = load_calibration(recipe.train)
     return choose(
         recipe,
         budget,
@@ -155,6 +163,8 @@ def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, to
         tokenizer.vocabulary_size,
         measured_step_seconds=measured,
         compilation=lambda plan: expected_compilation(plan, recipe.train, hardware),
+        law=SMALL_RUNS.scaled(known.loss_factor(recipe.data.sources) if known else 1.0),
+        peak_factor=known.peak_factor() if known else 1.0,
     )
 
 

@@ -16,6 +16,7 @@ from groundup.pipeline.build import check_names
 from groundup.pipeline.numbers import bytes_text, human
 from groundup.plan.budget import parse_budget
 from groundup.plan.hardware import Hardware
+from groundup.processor import bf16_instructions
 from groundup.recipe import DataRecipe, TrainRecipe, load, ready_recipes
 from groundup.run import Run
 from groundup.tokenizer import native
@@ -89,7 +90,6 @@ def _machine() -> Iterator[Finding]:
 def _precision(hardware: Hardware) -> Iterator[Finding]:
     """Which number format `train.precision=auto` takes, and why."""
     from groundup.model.linear import ONEDNN_IS_FASTER
-    from groundup.train.machine import bf16_instructions
 
     ratio = hardware.flops_bf16 / hardware.flops_fp32
     has = ", ".join(bf16_instructions() or []) if hardware.device == "cpu" else ""

@@ -8,9 +8,11 @@ from groundup.clock import Clock
 from groundup.evaluate.bits import Evaluation, evaluate_tokens
 from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
+from groundup.pipeline.calibration import is_busy, remember_run
 from groundup.pipeline.card import model_card
 from groundup.pipeline.hooks import held_out_tokens
 from groundup.pipeline.train import Job
+from groundup.plan.calibration import PastRun, TimedStep
 from groundup.plan.energy import energy_wh
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.reading import evaluation_tokens
@@ -37,9 +39,35 @@ def finish(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[st
         {"temperature": options.temperature, "top_k": options.top_k},
     )
     clock.lap("save")
-    run.save_outcome(_outcome(job, evaluation, state, clock))
+    outcome = _outcome(job, evaluation, state, clock)
+    run.save_outcome(outcome)
+    _remember(job, outcome)
     write_report(run)
-    return run.read_json(run.outcome_file)
+    return outcome
+
+
+def _remember(job: Job, outcome: dict[str, Any]) -> None:
+    """Let the next plan for this machine learn from how this one came out."""
+    plan, train = job.plan, job.recipe.train
+    step = TimedStep(
+        plan.shape,
+        plan.batch_size,
+        plan.precision,
+        train.optimizer,
+        train.recompute,
+        plan.batch_size * plan.shape.context / outcome["tokens_per_second"],
+    )
+    # What the speed formula does not describe is no measurement of it, nor is what a busy machine shows.
+    whole = plan.micro_batch == plan.batch_size and not train.batch_warmup
+    described = whole and not plan.compile and not is_busy(job.hardware)
+    run = PastRun(
+        tuple(job.recipe.data.sources),
+        plan.bits_per_byte,
+        outcome["bits_per_byte"],
+        plan.peak_bytes,
+        outcome["peak_bytes"],
+    )
+    remember_run(job.hardware, train, run, step if described else None)
 
 
 def _evaluate(job: Job, model: Decoder, state: TrainState) -> Evaluation:

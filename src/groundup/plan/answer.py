@@ -18,6 +18,11 @@ def plan(budget: str, hardware: Hardware, corpus_bytes: float, recipe: Recipe | 
     recipe = recipe or Recipe()
     amount = parse_budget(budget)
     vocabulary_size = choose_vocabulary(recipe, amount, hardware, corpus_bytes)
+    corpus = Corpus(corpus_bytes, bytes_per_token_of(vocabulary_size))
+    return choose(recipe, amount, hardware, corpus, vocabulary_size)
+
+
+def bytes_per_token_of(vocabulary_size: int) -> float:
+    """About how many bytes of English a token of such a vocabulary stands for."""
     known = [size for size in _BYTES_PER_TOKEN if size <= vocabulary_size]
-    bytes_per_token = _BYTES_PER_TOKEN[max(known, default=512)]
-    return choose(recipe, amount, hardware, Corpus(corpus_bytes, bytes_per_token), vocabulary_size)
+    return _BYTES_PER_TOKEN[max(known, default=512)]

@@ -1,4 +1,4 @@
-"""What a run may cost: time, computation, tokens or steps, read from text such as `10m` or `5e15flop`."""
+"""What a run may cost: time, money, computation, tokens or steps, read from text such as `10m`, `$500` or `5e15flop`."""
 
 import re
 from dataclasses import dataclass
@@ -6,13 +6,14 @@ from typing import Literal
 
 from groundup.errors import UserError
 
-Kind = Literal["seconds", "flops", "tokens", "steps"]
+Kind = Literal["seconds", "usd", "flops", "tokens", "steps"]
 
 _UNITS: dict[str, tuple[Kind, float]] = {
     "s": ("seconds", 1.0),
     "m": ("seconds", 60.0),
     "h": ("seconds", 3600.0),
     "d": ("seconds", 86400.0),
+    "usd": ("usd", 1.0),
     "flop": ("flops", 1.0),
     "tok": ("tokens", 1.0),
     "ktok": ("tokens", 1e3),
@@ -22,24 +23,28 @@ _UNITS: dict[str, tuple[Kind, float]] = {
     "steps": ("steps", 1.0),
 }
 _SPELLINGS = {
-    "sec": "s", "seconds": "s", "min": "m", "minutes": "m", "hours": "h", "days": "d",
-    "flops": "flop", "token": "tok", "tokens": "tok", "mtok": "Mtok", "btok": "Btok", "step": "steps",
+    "sec": "s", "seconds": "s", "min": "m", "minutes": "m", "hours": "h", "days": "d", "flops": "flop", "token": "tok",
+    "tokens": "tok", "mtok": "Mtok", "btok": "Btok", "step": "steps", "usd": "usd", "dollar": "usd", "dollars": "usd",
 }  # fmt: skip
+_OTHER_MONEY = re.compile(r"[€£¥₹元]|(?<![a-z])(eur|euros?|gbp|pounds?|cny|rmb|yuan|jpy|yen|chf|inr|cad|aud)(?![a-z])")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount of one kind: seconds of wall clock, floating-point operations, training tokens or steps."""
+    """An amount of one kind: seconds of wall clock, US dollars, floating-point operations, training tokens or steps."""
 
     kind: Kind
     amount: float
 
 
 def parse_budget(text: str) -> Budget:
-    """`90s`, `10m`, `2h`, `1h30m`, `5e15flop`, `200ktok`, `50Mtok`, `500steps` -> Budget; UserError otherwise."""
-    parts = re.findall(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)", text)
+    """`90s`, `1h30m`, `$500`, `500usd`, `5e15flop`, `200ktok`, `50Mtok`, `500steps` -> Budget; UserError otherwise."""
+    if _OTHER_MONEY.search(text.lower()):
+        raise UserError(f"--budget {text} is not in US dollars, in which prices are known; convert it, for example $500")
+    plain = re.sub(r"^\s*\$([^$]*)$|^([^$]*)\$\s*$", r"\1\2usd", text)
+    parts = re.findall(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)", plain)
     written = "".join(number + unit for number, unit in parts)
-    if not parts or written != re.sub(r"\s", "", text):
+    if not parts or written != re.sub(r"\s", "", plain):
         raise _not_a_budget(text)
     amounts: dict[Kind, float] = {}
     for number, unit in parts:
@@ -61,6 +66,6 @@ def parse_budget(text: str) -> Budget:
 
 def _not_a_budget(text: str) -> UserError:
     return UserError(
-        f"--budget '{text}' is not understood; write time (90s, 10m, 2h), computation (5e15flop), "
+        f"--budget '{text}' is not understood; write time (90s, 10m, 2h), money ($500), computation (5e15flop), "
         "tokens (200ktok, 50Mtok) or steps (500steps)"
     )

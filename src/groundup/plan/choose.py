@@ -1,7 +1,7 @@
 """The choice: which model to train on how many tokens, so that the budget buys the lowest expected loss."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -142,31 +142,26 @@ def choose(
     measured_step_seconds: Callable[[Shape, int, int], float] | None = None,
     compilation: Callable[[Plan], Compilation | None] | None = None,
     law: LossLaw = SMALL_RUNS,
+    peak_factor: float = 1.0,
 ) -> Plan:
-    """The plan with the lowest expected loss that fits the budget and the memory.
+    """The plan with the lowest expected loss among the shapes that the recipe allows and the memory holds.
 
-    The speed formula makes a short list; `measured_step_seconds(shape, batch_size, micro_batch)`, if given,
-    decides among it by measurement. `compilation(plan)` says what compiling the model would cost and save, None
-    where it is impossible; without it nothing is compiled. UserError if nothing fits.
+    `measured_step_seconds(shape, batch_size, micro_batch)` refines the best few by measurement; without it the
+    speed formula decides. `compilation(plan)` says what compiling the chosen model would cost and save, or None
+    where it is impossible; without it nothing is compiled. `peak_factor` is how much more memory runs on this
+    machine took than planned. UserError if nothing fits.
 
     The law knows nothing of the context: where `context_for` makes it longer, which costs speed, slightly more
     budget can promise slightly less.
     """
-    context = context_for(roughly_affordable_tokens(budget, hardware))
-    planner = _Planner(recipe, budget, hardware, corpus, law)
-    shapes = [shape for shape in ladder(recipe.model, vocabulary_size, context) if planner.micro_batch(shape)]
-    if not shapes:
-        raise UserError(
-            f"no model that the recipe allows can be trained in {planner.room:,} bytes of memory; choose a smaller"
-            " model, context or train.micro_batch, or set train.memory_limit to more than this"
-        )
+    planner = _Planner(recipe, budget, hardware, corpus, law, peak_factor)
+    shapes = planner.shapes(vocabulary_size)
     if budget.kind in {"tokens", "steps"}:
         shapes = [_compute_optimal(shapes, _given_tokens(budget), law)]
-    plans = sorted(filter(None, map(planner.plan, shapes)), key=lambda plan: plan.bits_per_byte)[:_SHORTLIST]
+    plans = planner.ranked(shapes)[:_SHORTLIST]
     if measured_step_seconds:
         seconds = [measured_step_seconds(plan.shape, plan.batch_size, plan.micro_batch) for plan in plans]
-        again = map(planner.plan, [plan.shape for plan in plans], seconds)
-        plans = sorted(filter(None, again), key=lambda plan: plan.bits_per_byte)
+        plans = planner.ranked([plan.shape for plan in plans], seconds)
     if not plans:
         raise UserError(
             f"{budget.amount:.3g} {budget.kind} are too little for {_FEWEST_STEPS} steps of any model that the "
@@ -174,6 +169,20 @@ def choose(
         )
     possible = compilation(plans[0]) if compilation and recipe.train.compile != "off" else None
     return planner.compiled(plans[0], possible) if possible else plans[0]
+
+
+def alternatives(
+    recipe: Recipe,
+    budget: Budget,
+    hardware: Hardware,
+    corpus: Corpus,
+    vocabulary_size: int,
+    law: LossLaw = SMALL_RUNS,
+    peak_factor: float = 1.0,
+) -> list[Plan]:
+    """The plan for each shape that the recipe allows and the memory holds, by the formulas, the lowest loss first."""
+    planner = _Planner(recipe, budget, hardware, corpus, law, peak_factor)
+    return planner.ranked(planner.shapes(vocabulary_size))
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,23 @@ class _Planner:
     hardware: Hardware
     corpus: Corpus
     law: LossLaw
+    peak_factor: float
+
+    def shapes(self, vocabulary_size: int) -> list[Shape]:
+        """The rungs of the ladder that fit the memory; UserError if there are none."""
+        context = context_for(roughly_affordable_tokens(self.budget, self.hardware))
+        shapes = [shape for shape in ladder(self.recipe.model, vocabulary_size, context) if self.micro_batch(shape)]
+        if not shapes:
+            raise UserError(
+                f"no model that the recipe allows can be trained in {self.room:,} bytes of memory; choose a smaller"
+                " model, context or train.micro_batch, or set train.memory_limit to more than this"
+            )
+        return shapes
+
+    def ranked(self, shapes: Sequence[Shape], seconds_a_step: Sequence[float | None] | None = None) -> list[Plan]:
+        """Plans for the shapes that the budget is enough for, the lowest expected loss first."""
+        plans = map(self.plan, shapes, seconds_a_step or [None] * len(shapes))
+        return sorted(filter(None, plans), key=lambda plan: plan.bits_per_byte)
 
     def plan(self, shape: Shape, seconds_a_step: float | None = None) -> Plan | None:
         """The plan, by the speed formula or a measured step; None where it does not fit."""
@@ -192,7 +218,7 @@ class _Planner:
         batch_size, micro_batch = self._batch_size(shape), self.micro_batch(shape)
         if micro_batch is None:
             return None
-        seconds_a_step = seconds_a_step or step_seconds(shape, batch_size, self.hardware, precision)
+        seconds_a_step = seconds_a_step or step_seconds(shape, batch_size, self.hardware, precision, train)
         step_tokens = batch_size * shape.context
         steps = int(_affordable_steps(self.budget, shape, step_tokens, seconds_a_step))
         if steps < _FEWEST_STEPS and self.budget.kind != "steps":
@@ -219,7 +245,7 @@ class _Planner:
             train_seconds=steps * seconds_a_step,
             tokens_per_second=step_tokens / seconds_a_step,
             eager_tokens_per_second=step_tokens / seconds_a_step,
-            peak_bytes=train_bytes(shape, micro_batch, precision, train, batch_size),
+            peak_bytes=round(self.peak_factor * train_bytes(shape, micro_batch, precision, train, batch_size)),
             bits_per_byte=expected,
             bits_per_byte_low=expected * (1 - self.law.relative_error),
             bits_per_byte_high=expected * (1 + self.law.relative_error),
@@ -289,6 +315,8 @@ def _affordable_steps(budget: Budget, shape: Shape, step_tokens: int, seconds_a_
             return budget.amount / step_tokens
         case "steps":
             return budget.amount
+        case "usd":
+            raise AssertionError("money is turned into time before a model is chosen")
 
 
 def _batch_size(shape: Shape, budget: Budget, hardware: Hardware, precision: str) -> int:

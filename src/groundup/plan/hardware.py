@@ -1,5 +1,6 @@
 """What a machine can do: the measured figures on which a plan rests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -11,7 +12,8 @@ Precision: TypeAlias = Literal["fp32", "bf16", "bf16-weights", "fp16"]
 class Hardware:
     """A machine as measured: sustained matrix throughput in FLOP/s, memory in bytes and bytes/s.
 
-    `has_bf16` says whether it has instructions for bfloat16 products, None where that cannot be asked.
+    `has_bf16` says whether it has instructions for bfloat16 products, None where that cannot be asked. `speed` holds
+    the weights of `groundup.plan.speed` where the machine was calibrated.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Hardware:
     flops_bf16: float
     memory_bandwidth: float
     has_bf16: bool | None = None
+    speed: Mapping[str, float] | None = None
 
     @property
     def precision(self) -> Literal["fp32", "bf16"]:

@@ -5,7 +5,8 @@ tokenizers compare. N counts non-embedding parameters, D tokens of fresh text.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 # Muennighoff et al. 2023 (arXiv:2305.16264): how fast repeated tokens lose their worth.
 _REPETITION_HALF_LIFE = 15.387756
@@ -32,6 +33,18 @@ class LossLaw:
             + self.data_factor / tokens**self.data_exponent
         )
         return loss * (compressibility / self.compressibility if compressibility else 1.0)
+
+    def scaled(self, factor: float) -> Self:
+        """The law with every loss so much higher: what past runs on a text showed."""
+        if factor == 1.0:
+            return self
+        return replace(
+            self,
+            irreducible=factor * self.irreducible,
+            size_factor=factor * self.size_factor,
+            data_factor=factor * self.data_factor,
+            origin=f"{self.origin}; times {factor:.3f}, as past runs on this text came out",
+        )
 
 
 def effective_tokens(tokens: float, unique_tokens: float) -> float:

@@ -22,7 +22,7 @@ _ALLOCATOR_SLACK = 1.25
 # The loss is taken in chunks of so many bytes of logits, or rows (`groundup.objective.cross_entropy`).
 _CHUNK_BYTES, _CHUNK_ROWS = 4 << 20, 256
 # In bfloat16, attention is computed by the plain formula up to this length (`groundup.model.dot_product`).
-_EXPLICIT_UP_TO = 512
+EXPLICIT_UP_TO = 512
 
 Recompute = Literal["none", "selective", "full"]
 _PLAIN = TrainRecipe()
@@ -175,7 +175,7 @@ class _Kinds:
         self.autocasts = precision in {"bf16", "fp16"}
         self.copies_weights = precision == "bf16-weights"
         self.weight_size = 2 if self.copies_weights else 4
-        self._explicit = precision in {"bf16", "bf16-weights"} and shape.context <= _EXPLICIT_UP_TO
+        self._explicit = precision in {"bf16", "bf16-weights"} and shape.context <= EXPLICIT_UP_TO
         self._query = shape.num_heads * shape.head_width
         self._key = shape.num_kv_heads * shape.head_width
         self._gated = self._traits.feedforward == "swiglu"

@@ -12,7 +12,7 @@ def state_bytes(shape: Shape, settings: TrainRecipe) -> int:
 
     AdamW's, which are the most, for one that is not known here.
     """
-    hidden = sum(rows * columns for rows, columns in _hidden_matrices(shape))
+    hidden = sum(rows * columns for rows, columns in hidden_matrices(shape))
     known = {
         "muon": 8 * total(shape) - 4 * hidden,
         "lion": 4 * total(shape),
@@ -32,13 +32,13 @@ def update_bytes(shape: Shape, settings: TrainRecipe) -> int:
 def _muon_step(shape: Shape) -> int:
     """The directions; of the matrices of one size float32, bfloat16 and float32 again; the size before them."""
     by_size: defaultdict[tuple[int, int], int] = defaultdict(int)
-    for sides in _hidden_matrices(shape):
+    for sides in hidden_matrices(shape):
         by_size[min(sides), max(sides)] += 1
     most = before = 0
     for (short, long), count in by_size.items():
         most = max(most, before + count * (10 * short * long + 2 * short * short))
         before = 4 * count * short * long
-    return most + 4 * sum(rows * columns for rows, columns in _hidden_matrices(shape))
+    return most + 4 * sum(rows * columns for rows, columns in hidden_matrices(shape))
 
 
 def _lion_step(shape: Shape) -> int:
@@ -55,7 +55,7 @@ def _adafactor_step(shape: Shape) -> int:
 def _matrices(shape: Shape) -> int:
     counts = ledger(shape)
     outer = counts["embedding"] + counts["position"] + counts["unembedding"]
-    return outer + sum(rows * columns for rows, columns in _hidden_matrices(shape))
+    return outer + sum(rows * columns for rows, columns in hidden_matrices(shape))
 
 
 def _adafactor(shape: Shape) -> int:
@@ -63,11 +63,11 @@ def _adafactor(shape: Shape) -> int:
     vocabulary, width = shape.vocabulary_size, shape.width
     outer = [(vocabulary, width)] * (1 if shape.tied else 2)
     outer += [(shape.context, width)] if family(shape.family).position == "learned" else []
-    sides = sum(rows + columns for rows, columns in [*outer, *_hidden_matrices(shape)])
+    sides = sum(rows + columns for rows, columns in [*outer, *hidden_matrices(shape)])
     return 4 * (sides + total(shape) - _matrices(shape))
 
 
-def _hidden_matrices(shape: Shape) -> list[tuple[int, int]]:
+def hidden_matrices(shape: Shape) -> list[tuple[int, int]]:
     """Rows and columns of the matrices inside the blocks."""
     query, key = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
     inner = shape.feedforward_width

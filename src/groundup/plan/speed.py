@@ -1,25 +1,96 @@
-"""How long a training step takes on a machine whose matrix throughput and memory bandwidth are known."""
+"""How long a training step takes on a machine whose matrix throughput and memory bandwidth are known.
 
-from groundup.plan.flops import train_flops_per_token
+A step is a sum of parts: products at the measured throughput, what is read and written at the measured bandwidth,
+and the starting of operators. Each part has a weight, by default those fitted to one processor; a machine that was
+calibrated has its own (`groundup.plan.calibration`).
+"""
+
+from collections.abc import Mapping
+
+from groundup.plan.flops import forward_flops_per_token
 from groundup.plan.hardware import Hardware
+from groundup.plan.memory import EXPLICIT_UP_TO
+from groundup.plan.optimizer_memory import hidden_matrices
 from groundup.plan.parameters import total
-from groundup.shape import Shape
+from groundup.recipe import TrainRecipe
+from groundup.shape import Shape, family
 
-# Fitted by benchmarks/speed_model.py to measured steps of the ladder: median error 8 %, largest 27 %.
-# Products of narrow matrices do not reach the throughput of wide ones, and what is not a product (norms, softmax,
-# copies) weighs more beside them: half of the throughput remains at this width.
-_HALF_SPEED_WIDTH = 230
-# Reading and writing weights, gradients and both moments, and the norm for clipping.
-_STATE_PASSES_BYTES = 44
-# Starting the operators of a layer, forward and backward.
-_LAYER_SECONDS = 1.5e-3
-_STEP_SECONDS = 2.0e-3
+_PLAIN = TrainRecipe()
+# A matrix of this width is multiplied at half of the speed of a wide one, where `narrow` has weight 1.
+_NARROW_WIDTH = 256
+# Iterations of Newton-Schulz in a step of Muon (`groundup.train.optimizers.muon`).
+_NEWTON_SCHULZ_STEPS = 5
+
+# Fitted by benchmarks/planner_machine.py to steps of many shapes on 2 cores of an EPYC (Zen 5).
+WEIGHTS: Mapping[str, float] = {
+    "products": 1.0,
+    "narrow": 1.0,
+    "unembedding": 1.0,
+    "attention": 1.0,
+    "scores": 10.0,
+    "elements": 3.0,
+    "logits": 3.0,
+    "weights": 11.0,
+    "orthogonal": 1.0,
+    "layers": 1.5e-3,
+    "step": 2e-3,
+}
 
 
-def step_seconds(shape: Shape, batch_size: int, hardware: Hardware, precision: str) -> float:
-    """Seconds of one optimizer step over `batch_size` sequences."""
+def step_seconds(
+    shape: Shape, batch_size: int, hardware: Hardware, precision: str, settings: TrainRecipe = _PLAIN
+) -> float:
+    """Seconds of one optimizer step over `batch_size` sequences; of `settings` optimizer and recompute count."""
+    weights = hardware.speed or WEIGHTS
+    parts = step_parts(shape, batch_size, hardware, precision, settings)
+    return sum(weights[name] * amount for name, amount in parts.items())
+
+
+def step_parts(
+    shape: Shape, batch_size: int, hardware: Hardware, precision: str, settings: TrainRecipe = _PLAIN
+) -> dict[str, float]:
+    """The parts of a step that the weights belong to: seconds at the machine's rates, and counts of operators.
+
+    products, unembedding, attention, orthogonal: FLOPs over throughput; narrow: products, the more the narrower
+    the model; scores, elements, logits, weights: bytes of attention's scores, of the values between products, of
+    the logits and of parameters, each once, over bandwidth; layers, step: 1 for each.
+    """
     tokens = batch_size * shape.context
-    throughput = hardware.flops(precision) * shape.width / (shape.width + _HALF_SPEED_WIDTH)
-    products = tokens * train_flops_per_token(shape) / throughput
-    update = total(shape) * _STATE_PASSES_BYTES / hardware.memory_bandwidth
-    return products + update + shape.num_layers * _LAYER_SECONDS + _STEP_SECONDS
+    size = 4 if precision == "fp32" else 2
+    throughput, bandwidth = hardware.flops(precision), hardware.memory_bandwidth
+    again = 4 / 3 if settings.recompute == "full" else 1.0
+    between = 1.0 if settings.recompute == "none" else 4 / 3
+
+    query = shape.num_heads * shape.head_width
+    unembedding = 2.0 * shape.vocabulary_size * shape.width
+    scores = 2.0 * shape.num_layers * query * shape.context  # what the causal half takes of it
+    blocks = forward_flops_per_token(shape) - unembedding - scores
+    explicit = precision != "fp32" and shape.context <= EXPLICIT_UP_TO
+    gates = 4 if family(shape.family).feedforward == "swiglu" else 2
+    values = 8 * shape.width + 4 * query + gates * shape.feedforward_width
+
+    products = again * 3 * tokens * blocks / throughput
+    return {
+        "products": products,
+        "narrow": products * _NARROW_WIDTH / shape.width,
+        "unembedding": 3 * tokens * unembedding / throughput,
+        "attention": between * 3 * tokens * scores * (2 if explicit else 1) / throughput,
+        "scores": between * tokens * shape.num_layers * shape.num_heads * shape.context * size / bandwidth
+        if explicit
+        else 0.0,
+        "elements": between * tokens * shape.num_layers * values * size / bandwidth,
+        "logits": tokens * shape.vocabulary_size * size / bandwidth,
+        "weights": 4 * total(shape) / bandwidth,
+        "orthogonal": _newton_schulz_flops(shape) / hardware.flops_bf16 if settings.optimizer == "muon" else 0.0,
+        "layers": float(shape.num_layers),
+        "step": 1.0,
+    }
+
+
+def _newton_schulz_flops(shape: Shape) -> float:
+    """Three products an iteration (Jordan et al. 2024, Muon), of the short side with both."""
+    flops = 0.0
+    for rows, columns in hidden_matrices(shape):
+        short, long = min(rows, columns), max(rows, columns)
+        flops += _NEWTON_SCHULZ_STEPS * (4.0 * short**2 * long + 2.0 * short**3)
+    return flops

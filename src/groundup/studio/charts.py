@@ -10,7 +10,7 @@ from groundup.studio.curves import PROGRESS, Curve
 
 Figure = dict[str, Any]
 
-_CLOCKS = ((180.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (72 * 3600.0, 3600.0, "h"))
+_CLOCKS = ((1.0, 1e-3, "ms"), (180.0, 1.0, "s"), (3 * 3600.0, 60.0, "min"), (72 * 3600.0, 3600.0, "h"))
 _DAYS = (86400.0, "d")
 
 
@@ -19,7 +19,7 @@ def figures(facts: dict[str, Any]) -> dict[str, Figure]:
     curves = facts["curves"]
     if not curves["loss"]["step"]:
         return {}
-    size, unit = _clock(curves["loss"]["seconds"])
+    size, unit = clock(curves["loss"]["seconds"][-1] or 0.0)
     axes = {"step": "step", "tokens": "tokens", "seconds": f"training time ({unit})"}
     built = {
         "loss": _loss(facts),
@@ -34,9 +34,8 @@ def figures(facts: dict[str, Any]) -> dict[str, Figure]:
     return built
 
 
-def _clock(seconds: list[float | None]) -> tuple[float, str]:
-    """The unit in which a run's time reads best: its length in seconds, its symbol."""
-    longest = seconds[-1] or 0.0
+def clock(longest: float) -> tuple[float, str]:
+    """The unit in which times up to `longest` seconds read best: its length in seconds, its symbol."""
     return next(((size, unit) for limit, size, unit in _CLOCKS if longest <= limit), _DAYS)
 
 

@@ -44,7 +44,9 @@ def _with_unit(unit: str) -> Callable[[float], str]:
 
 
 def _seconds(value: float) -> str:
-    """`350 ms`, `4.52 s`, `4 min 5 s`, `3 h 12 min` or `2 d 4 h`."""
+    """`0.42 ms`, `350 ms`, `4.52 s`, `4 min 5 s`, `3 h 12 min` or `2 d 4 h`."""
+    if 0 < value < 0.00995:
+        return f"{value * 1000:.2g}{_SPACE}ms"
     if value < 0.9995:
         return f"{value * 1000:.0f}{_SPACE}ms"
     if value < 59.95:
@@ -67,6 +69,33 @@ def _energy(value: float) -> str:
     digits, prefix = _scaled(float(f"{value * 1000 if small else value:.2g}"), _SI_PREFIXES)
     digits = f"{float(digits):g}"
     return f"≈{_SPACE}{digits}{_SPACE}{'m' if small else prefix}Wh"
+
+
+def _computation(value: float) -> str:
+    """`3.42 PFLOP`, and from an EFLOP on `5.76e23 FLOP`, as budgets are written."""
+    if abs(value) < 0.9995e18:
+        return _with_unit("FLOP")(value)
+    return f"{value:.2e}{_SPACE}FLOP".replace("e+", "e")
+
+
+def _usd(value: float) -> str:
+    """`$0.0042`, `$2.50`, `$1,234` or `$1.23 M`."""
+    sign = _MINUS if value < 0 else ""
+    amount = abs(value)
+    if amount < 0.995:
+        return f"{sign}${amount:.2g}" if amount < 0.0995 else f"{sign}${amount:.2f}"
+    if amount < 99.995:
+        return f"{sign}${amount:.2f}"
+    return f"{sign}${amount:,.0f}" if amount < 99_999.5 else f"{sign}${_count(amount)}"
+
+
+def _kilograms(value: float) -> str:
+    """`350 g`, `12.3 kg` or `1.23 t`."""
+    for unit, size in (("g", 1e-3), ("kg", 1.0)):
+        if abs(value) < 999.5 * size:
+            return f"{value / size:#.3g}".rstrip(".") + f"{_SPACE}{unit}"
+    digits, prefix = _scaled(value / 1000, _COUNT_PREFIXES)
+    return f"{digits}{_SPACE}{prefix}t"
 
 
 def _percent(value: float) -> str:
@@ -96,7 +125,13 @@ UNITS: dict[str, Callable[[float], str]] = {
     "bytes_per_second": _with_unit("B/s"),
     "flops": _with_unit("FLOP"),
     "flops_per_second": _with_unit("FLOP/s"),
+    "computation": _computation,
     "energy": _energy,
+    "kwh": lambda value: _energy(1000 * value),
+    "watts": _with_unit("W"),
+    "kg": _kilograms,
+    "usd": _usd,
+    "usd_per_hour": lambda value: f"{_usd(value)}/h",
     "percent": _percent,
     "signed_percent": _signed_percent,
     "lr": lambda value: f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e+"),

@@ -1,8 +1,5 @@
 """Measuring the machine: what it sustains in matrix products and memory traffic, in about two seconds."""
 
-import platform
-from pathlib import Path
-
 import psutil
 import torch
 
@@ -10,6 +7,7 @@ from groundup.model.linear import product
 from groundup.model.registry import build
 from groundup.objective import OBJECTIVES
 from groundup.plan.hardware import Hardware
+from groundup.processor import bf16_instructions, processor_name
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape, family
 from groundup.train.device import choose_device, set_threads, synchronise
@@ -17,7 +15,6 @@ from groundup.train.step import TrainStep
 from groundup.train.timing import repeat
 
 _MATRIX = 1024
-_PROCESSOR = Path("/proc/cpuinfo")
 _COPY_BYTES = 64 << 20
 
 
@@ -26,7 +23,7 @@ def measure(settings: TrainRecipe) -> Hardware:
     device = choose_device(settings.device)
     threads = set_threads(settings.threads)
     return Hardware(
-        name=_processor_name()
+        name=processor_name()
         if device == "cpu"
         else torch.cuda.get_device_name()
         if device == "cuda"
@@ -41,8 +38,10 @@ def measure(settings: TrainRecipe) -> Hardware:
     )
 
 
-def measure_step_seconds(shape: Shape, batch_size: int, settings: TrainRecipe, hardware: Hardware) -> float:
-    """The time of one training step of a model of this shape: the median of a few, after a warm-up."""
+def measure_step_seconds(
+    shape: Shape, batch_size: int, settings: TrainRecipe, hardware: Hardware, seconds: float = 0.4
+) -> float:
+    """The time of one training step of a model of this shape: the median of `seconds`, after a warm-up."""
     precision = hardware.precision if settings.precision == "auto" else settings.precision
     objective = OBJECTIVES[family(shape.family).objective]
     model = build(shape, device=hardware.device)
@@ -52,7 +51,7 @@ def measure_step_seconds(shape: Shape, batch_size: int, settings: TrainRecipe, h
     def step() -> None:
         take_step(windows, 1e-6)
 
-    return repeat(step, seconds=0.4).median
+    return repeat(step, seconds=seconds).median
 
 
 def _matrix_flops(dtype: torch.dtype, device: str) -> float:
@@ -84,26 +83,9 @@ def _memory(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def bf16_instructions() -> list[str] | None:
-    """The processor's instructions for bfloat16 products, as Linux names them; None on other systems."""
-    if not _PROCESSOR.is_file():
-        return None
-    words = set(_PROCESSOR.read_text(errors="replace").split())
-    return [name for name in ("amx_bf16", "avx512_bf16", "bf16") if name in words]
-
-
 def _has_bf16(device: str) -> bool | None:
     """Whether the device has instructions for bfloat16 products; None where that cannot be asked."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     instructions = bf16_instructions() if device == "cpu" else None
     return None if instructions is None else bool(instructions)
-
-
-def _processor_name() -> str:
-    """The processor as the system names it."""
-    if _PROCESSOR.is_file():
-        for line in _PROCESSOR.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

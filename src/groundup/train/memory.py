@@ -6,7 +6,7 @@ scratch memory inside kernels, the allocator's slack, the process itself.
 """
 
 import weakref
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -92,6 +92,16 @@ def record_steps(
     take_step = _WatchedStep(model, objective, settings, precision=precision, device=device)
     windows = np.random.default_rng(0).integers(0, shape.vocabulary_size, (batch_size, shape.context + 1))
     return [take_step.watched(windows) for _ in range(num_steps)]
+
+
+def peak_of(step: Callable[[], None], standing: Iterable[Tensor]) -> int:
+    """The greatest sum of bytes in tensors while a step of any kind is taken, those that stand before it included."""
+    tensors = list(standing)
+    tracker = _Tracker(tensors[0].device)
+    tracker.note("other", tensors)
+    with tracker:
+        step()
+    return tracker.timeline().peak
 
 
 class _WatchedStep(TrainStep):

@@ -1,0 +1,149 @@
+"""`groundup plan`: which machine, how much text, and then the arithmetic; never torch."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+from groundup.errors import UserError
+from groundup.pipeline.calibration import load_calibration
+from groundup.plan.budget import parse_budget
+from groundup.plan.cluster.answer import ClusterQuestion, cluster_answer
+from groundup.plan.cluster.devices import parse_hardware
+from groundup.plan.figures import Answer
+from groundup.plan.hardware import Hardware
+from groundup.plan.loss import SMALL_RUNS
+from groundup.plan.machine_answer import Question, machine_answer
+from groundup.plan.models import parse_shape
+from groundup.processor import bf16_instructions, processor_name
+from groundup.recipe import Recipe
+from groundup.shape import Shape
+
+THIS_MACHINE = "this"
+# Of a core of which nothing was measured: what an older laptop sustains. Plans say that they rest on this.
+_FP32_FLOPS_A_CORE, _BF16_FLOPS_A_CORE, _BANDWIDTH = 40e9, 150e9, 20e9
+# Compressed text takes about this share of its bytes.
+_COMPRESSED = {".xz": 0.33, ".gz": 0.38, ".zst": 0.35, ".bz2": 0.3, ".parquet": 0.5}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line's words beside the recipe."""
+
+    hardware: str = THIS_MACHINE
+    data: str | None = None
+    params: str | None = None
+    shape: str | None = None
+    law: Path | None = None
+    usd_per_hour: float | None = None
+    region: str = "world"
+
+
+def plan_answer(recipe: Recipe, asked: Asked) -> Answer:
+    """What to train with the recipe's budget, and what to expect of it; UserError for what a user can mend."""
+    budget = parse_budget(recipe.budget)
+    shape = _shape(recipe, asked)
+    text_bytes = _text_bytes(asked.data) if asked.data else None
+    if asked.hardware != THIS_MACHINE:
+        cluster = parse_hardware(asked.hardware)
+        return cluster_answer(
+            ClusterQuestion(
+                recipe, budget, cluster, text_bytes, shape, asked.law, asked.usd_per_hour, asked.region
+            )
+        )
+    known = load_calibration(recipe.train)
+    sources = recipe.data.sources
+    question = Question(
+        _fixed(recipe, shape) if shape else recipe,
+        budget,
+        replace(known.calibrated(), memory_bytes=_memory(known.hardware)) if known else _assumed(),
+        text_bytes,
+        law=SMALL_RUNS.scaled(known.loss_factor(sources)) if known else SMALL_RUNS,
+        peak_factor=known.peak_factor() if known else 1.0,
+        usd_per_hour=asked.usd_per_hour,
+    )
+    answer = machine_answer(question)
+    return replace(answer, notes=[*answer.notes, *_ground(known is not None, known is not None and known.probed)])
+
+
+def _ground(measured: bool, probed: bool) -> list[str]:
+    """What the times rest on, where that is little."""
+    if probed:
+        return []
+    if measured:
+        return ["times rest on an earlier build here; `groundup plan calibrate` makes them better in a minute"]
+    return [
+        "nothing was measured on this machine: times may be off by a factor of 3; run `groundup plan calibrate` first"
+    ]
+
+
+def _memory(hardware: Hardware) -> int:
+    """What is free now, where it is the system's memory."""
+    return int(psutil.virtual_memory().available) if hardware.device == "cpu" else hardware.memory_bytes
+
+
+def _assumed() -> Hardware:
+    """This machine as far as it can be told without measuring."""
+    cores = psutil.cpu_count(logical=False) or 1
+    instructions = bf16_instructions()
+    bf16 = _BF16_FLOPS_A_CORE if instructions else _FP32_FLOPS_A_CORE
+    return Hardware(
+        name=processor_name(),
+        device="cpu",
+        threads=cores,
+        memory_bytes=int(psutil.virtual_memory().available),
+        flops_fp32=cores * _FP32_FLOPS_A_CORE,
+        flops_bf16=cores * bf16,
+        memory_bandwidth=_BANDWIDTH,
+        has_bf16=None if instructions is None else bool(instructions),
+    )
+
+
+def _shape(recipe: Recipe, asked: Asked) -> Shape | None:
+    """The shape that the command line fixes; None where it is left to the planner."""
+    if not (asked.params or asked.shape):
+        return None
+    return parse_shape(asked.params, asked.shape, recipe.model.context, recipe.tokenizer.vocabulary_size)
+
+
+def _fixed(recipe: Recipe, shape: Shape) -> Recipe:
+    """The recipe with every field of the model as in `shape`."""
+    fixed = recipe.model_copy(deep=True)
+    for name in type(fixed.model).model_fields:
+        setattr(fixed.model, name, getattr(shape, name))
+    fixed.tokenizer.vocabulary_size = shape.vocabulary_size
+    return fixed
+
+
+def _text_bytes(data: str) -> float:
+    """Bytes of text: of a file or folder, of a size such as 5GB, or of an amount such as 300Mtok."""
+    path = Path(data)
+    if path.exists():
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        if size := sum(file.stat().st_size / _COMPRESSED.get(file.suffix, 1.0) for file in files):
+            return size
+        raise UserError(f"--data {data} is empty; give text to train on")
+    try:
+        size = float(TypeAdapter(ByteSize).validate_python(data))
+    except ValidationError:
+        size = _bytes_of_tokens(data)
+    if size <= 0:
+        raise UserError(f"--data {data} is no text at all; give a size such as 5GB")
+    return size
+
+
+# Of English in a vocabulary of some ten thousand entries.
+_BYTES_A_TOKEN = 4.2
+
+
+def _bytes_of_tokens(data: str) -> float:
+    try:
+        amount = parse_budget(data)
+    except UserError:
+        amount = None
+    if amount is None or amount.kind != "tokens":
+        raise UserError(
+            f"--data '{data}' is neither a file nor a size; write a path that exists, 5GB, 300MB or 20Btok"
+        )
+    return amount.amount * _BYTES_A_TOKEN

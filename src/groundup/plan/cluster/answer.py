@@ -1,0 +1,240 @@
+"""What a budget buys on many devices: model, tokens, layout, time, money, energy and the loss to expect."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import UserError
+from groundup.plan.answer import bytes_per_token_of
+from groundup.plan.budget import Budget
+from groundup.plan.cluster.choose import ClusterChooser, ClusterPlan, shapes_for
+from groundup.plan.cluster.devices import Cluster
+from groundup.plan.cluster.states import STATE_RECIPES
+from groundup.plan.energy import co2_kg, energy_kwh
+from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
+from groundup.plan.flops import train_flops_per_token
+from groundup.plan.money import price
+from groundup.plan.scaling.expectation import Expectation, expectation
+from groundup.recipe import Recipe
+from groundup.shape import Shape
+
+_VOCABULARY, _CONTEXT = 32768, 4096
+# Of each parameter, where the recipe does not name a precision: what Megatron and nanotron keep.
+_STATES = {"fp32": "fp32", "bf16-weights": "bf16", "auto": "bf16-main-grads", "bf16": "bf16-main-grads"}
+_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_HARMLESS_EPOCHS = 4.0
+_MOST_ALTERNATIVES = 6
+
+
+@dataclass(frozen=True)
+class ClusterQuestion:
+    """What was asked; `text_bytes` and `shape` are None where they are left open."""
+
+    recipe: Recipe
+    budget: Budget
+    cluster: Cluster
+    text_bytes: float | None = None
+    shape: Shape | None = None
+    law: Path | None = None
+    usd_per_device_hour: float | None = None
+    region: str = "world"
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The models among which to choose."""
+        if self.shape:
+            return [self.shape]
+        model = self.recipe.model
+        vocabulary = self.recipe.tokenizer.vocabulary_size or _VOCABULARY
+        shapes = shapes_for(model, vocabulary, model.context or _CONTEXT)
+        if not shapes:
+            raise UserError(f"model.width={model.width} is too narrow for a cluster; leave it open, or plan for 'this'")
+        return shapes
+
+
+def cluster_answer(question: ClusterQuestion) -> Answer:
+    """The answer for a cluster; UserError where nothing fits the devices or the budget."""
+    rate = price(question.cluster.device, question.usd_per_device_hour)
+    shapes = question.shapes
+    bytes_per_token = bytes_per_token_of(shapes[0].vocabulary_size)
+    chooser = ClusterChooser(
+        budget=question.budget,
+        cluster=question.cluster,
+        states=STATE_RECIPES[_STATES.get(question.recipe.train.precision, "bf16-main-grads")],
+        expectation=expectation(question.law),
+        usd_per_hour=question.cluster.count * rate.typical,
+        unique_tokens=question.text_bytes / bytes_per_token if question.text_bytes else None,
+        batch_size=question.recipe.train.batch_size,
+    )
+    plans = chooser.ranked(shapes)
+    best = plans[0]
+    if question.budget.kind in {"tokens", "steps"} and not question.shape:
+        best = _compute_optimal(plans, chooser.expectation)
+    front = _front(chooser, shapes if best is plans[0] else [best.shape])
+    return Answer(
+        title=f"Plan for {question.cluster.count} x {question.cluster.device.label}",
+        figures=[*_model(best, chooser), *_layout(best), *_cost(best, question, chooser, bytes_per_token)],
+        tables=[
+            Table("alternatives", "Other models", _COLUMNS, [_row(one, chooser) for one in plans[:_MOST_ALTERNATIVES]]),
+            Table("front", "What less and more would buy", _COLUMNS, [_row(one, chooser) for one in front]),
+        ],
+        charts=[
+            Chart(
+                name="front",
+                title="What less and more would buy",
+                kind="lines",
+                x_label="cost",
+                y_label="expected loss",
+                x_unit="usd",
+                y_unit=chooser.expectation.unit,
+                series=[Series("best model", [_usd(one, chooser) for one in front], [one.loss for one in front])],
+                log_x=True,
+            )
+        ],
+        notes=[
+            *_binding(best, chooser),
+            *(f"next best: {_name(one)}, {one.loss:.3f}" for one in plans[:2] if one.shape != best.shape),
+            f"the loss: {chooser.expectation.origin}",
+        ],
+    )
+
+
+def _compute_optimal(plans: list[ClusterPlan], expected: Expectation) -> ClusterPlan:
+    """Of plans with the same tokens, the one whose computation could not be spent better on another size."""
+    tokens = plans[0].tokens
+    def is_best(plan: ClusterPlan) -> bool:
+        others = (expected.loss(one.parameters, plan.flops / (one.flops / one.tokens))[0] for one in plans)
+        return expected.loss(plan.parameters, tokens)[0] <= min(others)
+
+    return next(filter(is_best, plans), plans[-1])
+
+
+def _front(chooser: ClusterChooser, shapes: list[Shape]) -> list[ClusterPlan]:
+    plans = []
+    for factor in _FACTORS:
+        try:
+            plans.append(chooser.times(factor).ranked(shapes)[0])
+        except UserError:
+            continue  # too little for any model
+    return plans
+
+
+def _usd(plan: ClusterPlan, chooser: ClusterChooser) -> float:
+    return plan.seconds / 3600.0 * chooser.usd_per_hour
+
+
+def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
+    shape, time = plan.shape, plan.candidate.time
+    expected = chooser.expectation
+    figures = [
+        Figure("family", "family", shape.family),
+        Figure("parameters", "parameters", plan.parameters, "count", source="counted from the shape"),
+        Figure("num_layers", "layers", shape.num_layers, "count"),
+        Figure("width", "width", shape.width, "count"),
+        Figure("num_heads", "heads", shape.num_heads, "count"),
+        Figure("context", "context", shape.context, "tokens"),
+        Figure("vocabulary_size", "vocabulary", shape.vocabulary_size, "count"),
+        Figure("tokens", "training tokens", plan.tokens, "tokens", formula="S B T",
+               values={"S": plan.steps, "B": plan.candidate.layout.batch, "T": shape.context}),
+        Figure("steps", "steps", plan.steps, "steps"),
+        Figure("batch_size", "sequences a step", plan.candidate.layout.batch, "count",
+               formula="0.4 D^0.571 / T, rounded to divide over the devices",
+               values={"D": plan.tokens, "T": shape.context},
+               source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md"),
+        Figure("flops", "computation", plan.flops, "flops", formula="D f",
+               values={"D": plan.tokens, "f": train_flops_per_token(shape)},
+               source="6 per weight in a product and token, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
+        Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s"),
+        Figure("mfu", "share of the peak", time.mfu, "share", formula="f r / (n P)",
+               values={"f": train_flops_per_token(shape), "r": time.tokens_per_second, "n": chooser.cluster.count,
+                       "P": chooser.cluster.device.flops_bf16},
+               source="Chowdhery et al. 2022, arXiv:2204.02311"),
+        Figure("train_seconds", "training time", plan.seconds, "seconds", formula="D / r",
+               values={"D": plan.tokens, "r": time.tokens_per_second}),
+        Figure("loss", "expected loss", plan.loss, expected.unit, formula=expected.formula,
+               values={"N": plan.parameters, "D": plan.tokens, "U": chooser.unique_tokens} | expected.constants,
+               source=expected.origin, low=plan.loss_low, high=plan.loss_high),
+    ]  # fmt: skip
+    if chooser.unique_tokens:
+        epochs = plan.tokens / chooser.unique_tokens
+        figures.append(Figure("epochs", "times the text is read", epochs, formula="D / U",
+                              values={"D": plan.tokens, "U": chooser.unique_tokens}))  # fmt: skip
+    return figures
+
+
+def _layout(plan: ClusterPlan) -> list[Figure]:
+    layout = plan.candidate.layout
+    named: dict[str, Any] = {
+        "data": ("data parallel", layout.data),
+        "tensor": ("tensor parallel", layout.tensor),
+        "context_parallel": ("context parallel", layout.context),
+        "pipeline": ("pipeline stages", layout.pipeline),
+        "zero": ("ZeRO stage", layout.zero),
+        "micro_batch": ("micro-batch", layout.micro_batch),
+        "accumulation": ("accumulation", layout.accumulation),
+    }
+    figures = [Figure(name, label, value, "count") for name, (label, value) in named.items()]
+    return [
+        *figures,
+        Figure("recompute", "recomputation", layout.recompute),
+        Figure("peak_bytes", "memory at the peak, a device", plan.candidate.memory.peak, "bytes",
+               source="groundup.plan.cluster.memory"),
+    ]  # fmt: skip
+
+
+def _cost(
+    plan: ClusterPlan, question: ClusterQuestion, chooser: ClusterChooser, bytes_per_token: float
+) -> list[Figure]:
+    cluster, hours = question.cluster, plan.seconds / 3600.0
+    rate = price(cluster.device, question.usd_per_device_hour)
+    kwh = energy_kwh(cluster, plan.seconds)
+    source = f"{rate.source}, {rate.date}"
+    return [
+        Figure("usd_per_device_hour", "price of a device", rate.typical, "usd/h", source=source,
+               low=rate.low, high=rate.high),
+        Figure("usd", "cost", _usd(plan, chooser), "usd", formula="n h p",
+               values={"n": cluster.count, "h": hours, "p": rate.typical}, source=source,
+               low=cluster.count * hours * rate.low, high=cluster.count * hours * rate.high),
+        Figure("energy_kwh", "energy", kwh, "kwh", formula="n W t PUE / 3.6e6",
+               values={"n": cluster.count, "W": cluster.device.watts, "t": plan.seconds},
+               source="groundup.plan.energy"),
+        Figure("co2_kg", f"CO2 ({question.region})", co2_kg(kwh, question.region), "kg",
+               source="groundup.plan.energy, regions.csv"),
+    ]  # fmt: skip
+
+
+_COLUMNS = [
+    Column("layers", "layers", "count"),
+    Column("width", "width", "count"),
+    Column("parameters", "parameters", "count"),
+    Column("tokens", "tokens", "tokens"),
+    Column("seconds", "time", "seconds"),
+    Column("usd", "cost", "usd"),
+    Column("mfu", "of the peak", "share"),
+    Column("peak_bytes", "memory", "bytes"),
+    Column("loss", "expected"),
+]
+
+
+def _row(plan: ClusterPlan, chooser: ClusterChooser) -> tuple[float, ...]:
+    return (
+        plan.shape.num_layers, plan.shape.width, plan.parameters, plan.tokens, plan.seconds, _usd(plan, chooser),
+        plan.candidate.time.mfu, plan.candidate.memory.peak, round(plan.loss, 4),
+    )  # fmt: skip
+
+
+def _name(plan: ClusterPlan) -> str:
+    return f"{plan.shape.num_layers} layers of width {plan.shape.width}"
+
+
+def _binding(plan: ClusterPlan, chooser: ClusterChooser) -> list[str]:
+    """What keeps the loss from being lower."""
+    notes = []
+    if chooser.unique_tokens and plan.tokens > _HARMLESS_EPOCHS * chooser.unique_tokens:
+        notes.append(
+            f"text binds: it is read {plan.tokens / chooser.unique_tokens:.0f} times, and beyond about "
+            f"{_HARMLESS_EPOCHS:.0f} times reading again is worth little"
+        )
+    kind = {"seconds": "time", "usd": "money", "flops": "computation"}.get(chooser.budget.kind, chooser.budget.kind)
+    twice = chooser.times(2.0).plan(plan.shape)
+    return [*notes, f"{kind} binds: twice as much would buy {plan.loss - twice.loss:.3f} {chooser.expectation.unit} less"]

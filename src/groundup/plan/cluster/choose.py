@@ -1,0 +1,133 @@
+"""The choice on many devices: which model on how many tokens in which layout, for time, money or computation."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from groundup.errors import UserError
+from groundup.plan.budget import Budget
+from groundup.plan.candidates import batch_tokens_for, ladder
+from groundup.plan.cluster.devices import Cluster
+from groundup.plan.cluster.search import Candidate, search
+from groundup.plan.cluster.states import StateRecipe
+from groundup.plan.flops import train_flops_per_token
+from groundup.plan.parameters import total
+from groundup.plan.scaling.expectation import Expectation
+from groundup.recipe import ModelRecipe
+from groundup.shape import Shape
+
+# The share of the peak with which the first guess of the tokens is made.
+_GUESSED_UTILISATION = 0.35
+_FEWEST_STEPS = 100
+# More tokens a step than this are beyond the critical batch of every published model.
+_MOST_BATCH_TOKENS = 16 << 20
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """A model, its tokens and its layout on a cluster, and what to expect. Times in seconds, loss in nats a token."""
+
+    shape: Shape
+    parameters: int
+    tokens: float
+    steps: int
+    candidate: Candidate
+    seconds: float
+    flops: float
+    loss: float
+    loss_low: float
+    loss_high: float
+
+
+@dataclass(frozen=True)
+class ClusterChooser:
+    """Plans for one cluster and budget. `unique_tokens` is None where text is not to be the limit."""
+
+    budget: Budget
+    cluster: Cluster
+    states: StateRecipe
+    expectation: Expectation
+    usd_per_hour: float
+    unique_tokens: float | None = None
+    batch_size: int | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def ranked(self, shapes: Sequence[Shape]) -> list[ClusterPlan]:
+        """A plan for each shape that can be trained, the lowest loss first; UserError if there is none."""
+        plans, misfit = [], None
+        for shape in shapes:
+            try:
+                plans.append(self.plan(shape))
+            except UserError as error:
+                misfit = misfit or error
+        if not plans:
+            raise misfit or UserError("no model was asked for")
+        return sorted(plans, key=lambda plan: plan.loss)
+
+    def plan(self, shape: Shape) -> ClusterPlan:
+        """The plan for one shape; UserError where it does not fit or the budget is too little."""
+        tokens = self._tokens(shape, self._guessed_throughput(shape))
+        # The batch follows the tokens and the throughput the batch: twice is enough, since the rule is flat.
+        for _ in range(2):
+            batch = self.batch_size or self._batch(shape, tokens)
+            candidate = search(shape, self.cluster, batch, self.states, fixed=self.fixed, limit=1)[0]
+            tokens = self._tokens(shape, candidate.time.tokens_per_second)
+        step_tokens = candidate.layout.batch * shape.context
+        steps = int(tokens / step_tokens)
+        if steps < _FEWEST_STEPS:
+            raise UserError(
+                f"{self.budget.amount:.3g} {self.budget.kind} are too little for {_FEWEST_STEPS} steps of "
+                f"{step_tokens:,} tokens on {self.cluster.name}; give a larger --budget, a smaller model or fewer "
+                "devices"
+            )
+        tokens = steps * step_tokens
+        parameters = total(shape)
+        loss, low, high = self.expectation.loss(parameters, tokens, self.unique_tokens)
+        return ClusterPlan(
+            shape=shape,
+            parameters=parameters,
+            tokens=tokens,
+            steps=steps,
+            candidate=candidate,
+            seconds=tokens / candidate.time.tokens_per_second,
+            flops=tokens * train_flops_per_token(shape),
+            loss=loss,
+            loss_low=low,
+            loss_high=high,
+        )
+
+    def times(self, factor: float) -> "ClusterChooser":
+        """The same for a multiple of the budget."""
+        return replace(self, budget=replace(self.budget, amount=factor * self.budget.amount))
+
+    def _tokens(self, shape: Shape, tokens_per_second: float) -> float:
+        amount = self.budget.amount
+        match self.budget.kind:
+            case "seconds":
+                return amount * tokens_per_second
+            case "usd":
+                return amount / self.usd_per_hour * 3600.0 * tokens_per_second
+            case "flops":
+                return amount / train_flops_per_token(shape)
+            case "tokens":
+                return amount
+            case "steps":
+                return amount * (self.batch_size or 512) * shape.context
+
+    def _guessed_throughput(self, shape: Shape) -> float:
+        peak = self.cluster.count * self.cluster.device.flops_bf16
+        return _GUESSED_UTILISATION * peak / train_flops_per_token(shape)
+
+    def _batch(self, shape: Shape, tokens: float) -> int:
+        """Sequences a step by the batch rule, rounded so that they divide over the devices."""
+        wanted = min(_MOST_BATCH_TOKENS, batch_tokens_for(max(tokens, 1e6))) / shape.context
+        odd = self.cluster.count
+        while odd % 2 == 0:
+            odd //= 2
+        return int(odd * 2 ** max(0, round(math.log2(wanted / odd))))
+
+
+def shapes_for(model: ModelRecipe, vocabulary_size: int, context: int) -> list[Shape]:
+    """The rungs that a cluster may train: all of the ladder from the width at which devices are kept busy."""
+    return [shape for shape in ladder(model, vocabulary_size, context) if shape.width >= 512]

@@ -1,0 +1,250 @@
+"""The fastest layouts of a model on a cluster, told with figures, the best ones beside each other, and what binds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from groundup.plan.cluster.devices import Cluster
+from groundup.plan.cluster.layout import Layout
+from groundup.plan.cluster.memory import DeviceMemory
+from groundup.plan.cluster.search import Candidate, search
+from groundup.plan.cluster.states import StateRecipe
+from groundup.plan.cluster.time import H100_NANOTRON
+from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
+from groundup.plan.flops import train_flops_per_token
+from groundup.plan.money import price
+from groundup.plan.parameters import total
+from groundup.shape import Shape
+
+_PARTS = {
+    "compute": "compute",
+    "recompute": "recomputation",
+    "tensor": "tensor parallel",
+    "context": "context parallel",
+    "handover": "between stages",
+    "bubble": "pipeline bubble",
+    "data": "gradients and weights",
+    "update": "optimizer",
+    "overhead": "rest",
+}
+_COLUMNS = (
+    Column("layout", "layout"),
+    Column("peak_bytes", "memory", "bytes"),
+    Column("bubble", "bubble", "share"),
+    Column("communication", "communication", "share"),
+    Column("mfu", "MFU", "share"),
+    Column("tokens_per_second", "throughput", "tokens/s"),
+    Column("usd_per_hour", "an hour", "usd"),
+    Column("usd_per_billion_tokens", "1e9 tokens", "usd"),
+)
+# What changes the throughput by less is not worth a sentence.
+_WORTH_TELLING = 0.02
+
+
+@dataclass(frozen=True)
+class LayoutQuestion:
+    """What was asked: `batch` in sequences; `wanted_tokens` is the batch as it was written, where it was rounded."""
+
+    shape: Shape
+    cluster: Cluster
+    batch: int
+    states: StateRecipe
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    limit: int = 10
+    usd_per_device_hour: float | None = None
+    wanted_tokens: float | None = None
+
+    def search(self, limit: int, **changes: Any) -> list[Candidate]:
+        """The fastest layouts, with other devices or another batch where `changes` say so."""
+        asked = replace(self, **changes)
+        return search(
+            asked.shape,
+            asked.cluster,
+            asked.batch,
+            asked.states,
+            fixed=asked.fixed,
+            limit=limit,
+            usd_per_device_hour=asked.usd_per_device_hour,
+        )
+
+
+def nearest_batch(tokens: float, context: int, devices: int) -> int:
+    """Sequences for about so many tokens a step: within 5 % the number that halves most often.
+
+    It is a multiple of the devices' odd part, so that it divides over them; "4Mtok" of 4,096 are 1,024 sequences.
+    """
+    wanted = tokens / context
+    unit = devices // (devices & -devices)
+    best = max(1, round(wanted / unit)) * unit
+    while abs(round(wanted / unit) * unit - wanted) <= 0.05 * wanted:
+        best, unit = round(wanted / unit) * unit, 2 * unit
+    return best
+
+
+def layout_answer(question: LayoutQuestion) -> Answer:
+    """The answer; UserError where nothing divides or fits."""
+    candidates = question.search(question.limit)
+    best = candidates[0]
+    names = [short_name(candidate.layout) for candidate in candidates]
+    shown = [part for part in _PARTS if any(candidate.time.parts[part] > 0 for candidate in candidates)]
+    cluster = question.cluster
+    return Answer(
+        title=f"Layouts of {total(question.shape) / 1e9:.3g}B parameters on {cluster.count} x {cluster.device.label}",
+        figures=[*_layout_figures(best, question), *_time_figures(best, question), *_cost_figures(best, question)],
+        tables=[Table("layouts", "The fastest layouts", _COLUMNS, [_row(candidate) for candidate in candidates])],
+        charts=[
+            Chart(
+                name="time",
+                title="Where the time of a step goes",
+                kind="stack",
+                x_label="layout",
+                y_label="time of a step",
+                x_unit="",
+                y_unit="seconds",
+                series=[
+                    Series(_PARTS[part], names, [candidate.time.parts[part] for candidate in candidates])
+                    for part in shown
+                ],
+            )
+        ],
+        notes=[*_rounding(question), *_binding(best, question), *_next_best(candidates)],
+    )
+
+
+def short_name(layout: Layout) -> str:
+    """A layout in a line, without what is not used: `dp64 tp8 zero1 mb2x4`."""
+    sizes = {"dp": layout.data, "tp": layout.tensor, "cp": layout.context, "pp": layout.pipeline}
+    groups = " ".join(f"{name}{size}" for name, size in sizes.items() if size > 1) or "one device"
+    zero = f" zero{layout.zero}" if layout.zero else ""
+    recompute = "" if layout.recompute == "none" else f" {layout.recompute} recompute"
+    return f"{groups}{zero} mb{layout.micro_batch}x{layout.accumulation}{recompute}"
+
+
+def _row(candidate: Candidate) -> list[Value]:
+    time = candidate.time
+    return [
+        short_name(candidate.layout),
+        candidate.memory.peak,
+        time.bubble / time.seconds,
+        (time.tensor + time.context + time.handover + time.data) / time.seconds,
+        time.mfu,
+        time.tokens_per_second,
+        candidate.usd_per_hour,
+        candidate.usd_per_billion_tokens,
+    ]
+
+
+def _layout_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
+    layout, memory = best.layout, best.memory
+    return [
+        Figure("data", "data parallel", layout.data, "count", formula="n / (t c p)",
+               values={"n": layout.devices, "t": layout.tensor, "c": layout.context, "p": layout.pipeline}),
+        Figure("tensor", "tensor parallel", layout.tensor, "count"),
+        Figure("context_parallel", "context parallel", layout.context, "count"),
+        Figure("pipeline", "pipeline stages", layout.pipeline, "count"),
+        Figure("zero", "ZeRO stage", str(layout.zero), source="Rajbhandari et al. 2020, arXiv:1910.02054"),
+        Figure("micro_batch", "micro-batch, sequences", layout.micro_batch, "count"),
+        Figure("accumulation", "micro-batches a step", layout.accumulation, "count", formula="B / (b d)",
+               values={"B": layout.batch, "b": layout.micro_batch, "d": layout.data}),
+        Figure("recompute", "recomputation", layout.recompute),
+        Figure("batch_tokens", "tokens a step", layout.batch * question.shape.context, "tokens", formula="B s",
+               values={"B": layout.batch, "s": question.shape.context}),
+        Figure("peak_bytes", "memory at the peak, a device", memory.peak, "bytes",
+               source="groundup.plan.cluster.memory; `groundup plan memory` shows its parts"),
+    ]  # fmt: skip
+
+
+def _time_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
+    time, layout, constants = best.time, best.layout, H100_NANOTRON
+    device, flops = question.cluster.device, train_flops_per_token(question.shape)
+    parts = {name: seconds for name, seconds in time.parts.items() if seconds > 0}
+    figures = [
+        Figure("step_seconds", "time of a step", time.seconds, "seconds", formula=" + ".join(parts), values=parts,
+               source=constants.source),
+        Figure("compute_seconds", "of it: computing", time.compute, "seconds",
+               formula="m (3 (l F / (e P) + l A / (a P) + l M / (u W)) + S)",
+               values={"m": layout.accumulation, "P": device.flops_bf16, "W": device.memory_bandwidth,
+                       "e": constants.matmul, "a": constants.attention, "u": constants.memory},
+               source="l layers of the slowest stage; F, A: FLOPs a layer of products and of attention; M: bytes that "
+                      "move through memory; S: weights and gradients"),
+    ]  # fmt: skip
+    explained = {
+        "tensor": ("two all-reduces a layer forward, two backward: 2 (t - 1) / t of 2 b s h bytes each",
+                   "Korthikanti et al. 2022, arXiv:2205.05198"),
+        "bubble": ("(p - 1) / (v m) of the rest", "Narayanan et al. 2021, arXiv:2104.04473"),
+        "data": ("2 (n - 1) / n of the gradients' bytes over the bandwidth, less what the backward pass hides",
+                 "Rajbhandari et al. 2020, arXiv:1910.02054"),
+        "update": ("states read and written over the memory's bandwidth, divided by ZeRO", ""),
+    }  # fmt: skip
+    for name, (formula, source) in explained.items():
+        if name in parts:
+            values = {"t": layout.tensor, "p": layout.pipeline, "m": layout.accumulation, "n": layout.data}
+            figures.append(Figure(f"{name}_seconds", f"of it: {_PARTS[name]}", parts[name], "seconds", formula=formula,
+                                  values=values, source=source))  # fmt: skip
+    return [
+        *figures,
+        Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s", formula="B s / T",
+               values={"B": layout.batch, "s": question.shape.context, "T": time.seconds}),
+        Figure("mfu", "MFU, of the peak", time.mfu, "share", formula="f r / (n P)",
+               values={"f": flops, "r": time.tokens_per_second, "n": layout.devices, "P": device.flops_bf16},
+               source="Chowdhery et al. 2022, arXiv:2204.02311; causal attention counted half"),
+    ]  # fmt: skip
+
+
+def _cost_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
+    rate = price(question.cluster.device, question.usd_per_device_hour)
+    count, source = question.cluster.count, f"{rate.source}, {rate.date}"
+    share = best.usd_per_billion_tokens / rate.typical
+    return [
+        Figure("usd_per_hour", "price of all devices", best.usd_per_hour, "usd/h", formula="n p",
+               values={"n": count, "p": rate.typical}, source=source, low=count * rate.low, high=count * rate.high),
+        Figure("usd_per_billion_tokens", "cost of 1e9 tokens", best.usd_per_billion_tokens, "usd",
+               formula="n p 1e9 / (3600 r)",
+               values={"n": count, "p": rate.typical, "r": best.time.tokens_per_second}, source=source,
+               low=share * rate.low, high=share * rate.high),
+    ]  # fmt: skip
+
+
+def _rounding(question: LayoutQuestion) -> list[str]:
+    wanted, tokens = question.wanted_tokens, question.batch * question.shape.context
+    if wanted is None or wanted == tokens:
+        return []
+    return [f"the global batch is {question.batch:,} sequences, {tokens:,} tokens, so that it divides"]
+
+
+def _binding(best: Candidate, question: LayoutQuestion) -> list[str]:
+    """What more of one thing would bring, the most first; and how near the memory is to full."""
+    device = question.cluster.device
+
+    def gain(**changes: Any) -> float:
+        faster = question.search(1, **changes)[0]
+        return faster.time.tokens_per_second / best.time.tokens_per_second - 1
+
+    def with_device(**values: Any) -> dict[str, Any]:
+        return {"cluster": replace(question.cluster, device=replace(device, **values))}
+
+    gains = {
+        "twice the memory a device": gain(**with_device(memory_bytes=2 * device.memory_bytes)),
+        "twice the global batch": gain(batch=2 * question.batch),
+    }
+    if question.cluster.nodes > 1:
+        gains["a network between nodes twice as fast"] = gain(
+            **with_device(network_bandwidth=2 * device.network_bandwidth)
+        )
+    if best.layout.tensor > 1:
+        gains["links within a node twice as fast"] = gain(**with_device(link_bandwidth=2 * device.link_bandwidth))
+    told = sorted(((value, what) for what, value in gains.items() if value >= _WORTH_TELLING), reverse=True)
+    used = best.memory.peak / device.memory_bytes
+    notes = [f"{what} would bring {value:.0%} more throughput" for value, what in told]
+    if not notes:
+        notes = ["computation binds: neither memory, network nor batch would bring 2 % more throughput"]
+    return [*notes, f"the peak takes {used:.0%} of a device's memory"]
+
+
+def _next_best(candidates: list[Candidate]) -> list[str]:
+    best = candidates[0]
+    for other in candidates[1:]:
+        if (other.layout.data, other.layout.tensor) != (best.layout.data, best.layout.tensor):
+            less = 1 - other.time.tokens_per_second / best.time.tokens_per_second
+            return [f"next best with other groups: {short_name(other.layout)}, {less:.1%} slower"]
+    return []

@@ -1,0 +1,279 @@
+"""How long a training step takes on many devices, part by part, and what it is worth in tokens a second.
+
+Every part is work over speed: matrix products and attention at a share of the device's peak, what moves through its
+memory at a share of the bandwidth, and what moves between devices as `groundup.plan.cluster.communication` says. The
+shares are measured (`TimeConstants`); everything that depends on the shape and the layout is counted.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from groundup.plan.cluster import communication
+from groundup.plan.cluster.communication import Fabric, place
+from groundup.plan.cluster.layout import Layout
+from groundup.plan.cluster.stages import stages
+from groundup.plan.flops import train_flops_per_token
+from groundup.shape import Shape, family
+
+if TYPE_CHECKING:
+    from groundup.plan.cluster.devices import Cluster
+    from groundup.plan.cluster.states import StateRecipe
+
+# Bytes of a hidden value, and of a logit from the product to its gradient: rounded, in float32, its softmax.
+_VALUE_BYTES, _LOGIT_BYTES = 2, 10
+# The backward pass takes the gradients of inputs and of weights: twice the forward pass.
+_FORWARD_AND_BACKWARD = 3
+
+
+@dataclass(frozen=True)
+class TimeConstants:
+    """What is measured of a device, its network and the software on it. Times in seconds, the others are shares.
+
+    `matmul`, `attention`: of peak FLOP/s. `memory`, `link`, `network`: of the bandwidths. `launch`: what the
+    processor takes to start a layer's kernels, forward and backward, and `launch_tensor` more with tensor parallelism;
+    a layer cannot be faster. `link_hop`, `network_hop`: from one device to the next in a collective. `handover`: from
+    one pipeline stage to the next beside the bytes. `overlap`: how much of the backward pass hides communication.
+    `step`: what a step takes besides.
+    """
+
+    matmul: float
+    attention: float
+    memory: float
+    link: float
+    network: float
+    launch: float
+    launch_tensor: float
+    link_hop: float
+    network_hop: float
+    handover: float
+    overlap: float
+    step: float
+    source: str = ""
+
+
+H100_NANOTRON = TimeConstants(
+    matmul=0.62,
+    attention=0.40,
+    memory=0.70,
+    link=0.60,
+    network=0.60,
+    launch=0.002,
+    launch_tensor=0.0028,
+    link_hop=3e-6,
+    network_hop=30e-6,
+    handover=1e-3,
+    overlap=0.5,
+    step=0.01,
+    source="",
+)
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one optimizer step by what they are spent on, where nothing else is done meanwhile.
+
+    `compute`: products, attention and what moves through memory. `recompute`: the part of the forward pass that is
+    done again. `tensor`, `context`, `handover`: communication between the devices that share a layer, a sequence, and
+    the pipeline. `bubble`: waiting for the pipeline to fill and drain. `data`: gradients and weights between the
+    replicas. `update`: the optimizer. `overhead`: what every step takes besides.
+    """
+
+    compute: float
+    recompute: float
+    tensor: float
+    context: float
+    handover: float
+    bubble: float
+    data: float
+    update: float
+    overhead: float
+    tokens: int
+    flops: float
+    peak_flops: float
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Seconds by name, in the order in which they are told."""
+        names = ("compute", "recompute", "tensor", "context", "handover", "bubble", "data", "update", "overhead")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        return sum(self.parts.values())
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on by all devices together."""
+        return self.tokens / self.seconds
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs utilization: the work without recomputation, causal attention counted half, over the peak."""
+        return self.flops / (self.seconds * self.peak_flops)
+
+
+def step_time(
+    shape: Shape,
+    layout: Layout,
+    cluster: "Cluster",
+    recipe: "StateRecipe",
+    constants: TimeConstants = H100_NANOTRON,
+) -> StepTime:
+    """The expected time of one optimizer step.
+
+    Args:
+        shape: of the model; its context is the length of the sequences.
+        layout: of model and batch over the devices.
+        cluster: whose peaks and bandwidths count; its number of devices is not looked at.
+        recipe: bytes a parameter of what is kept and communicated.
+        constants: measured shares of the peaks.
+    """
+    return TimeModel(shape, cluster, recipe, constants).step(layout)
+
+
+class _Stage(NamedTuple):
+    """The most layers of a stage before the last, those of the last, and the most parameters of any."""
+
+    layers: int
+    last_layers: int
+    parameters: int
+
+
+class TimeModel:
+    """`step_time` for one shape, cluster and recipe: what does not depend on the layout is counted once."""
+
+    def __init__(
+        self, shape: Shape, cluster: "Cluster", recipe: "StateRecipe", constants: TimeConstants = H100_NANOTRON
+    ):
+        device = cluster.device
+        self._shape, self._constants, self._node_size = shape, constants, device.node_size
+        self._peak, self._recipe = device.flops_bf16, recipe
+        self._matmul = device.flops_bf16 * constants.matmul
+        self._attention = device.flops_bf16 * constants.attention
+        self._memory = device.memory_bandwidth * constants.memory
+        self._fabric = Fabric(
+            device.link_bandwidth * constants.link,
+            device.network_bandwidth * constants.network,
+            constants.link_hop,
+            constants.network_hop,
+        )
+        self._stages: dict[int, _Stage] = {}
+        self._flops_per_token = train_flops_per_token(shape)
+        query, key = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
+        gated = family(shape.family).feedforward == "swiglu"
+        self._layer_parameters = 2 * shape.width * (query + key) + (3 if gated else 2) * shape.width * (
+            shape.feedforward_width
+        )
+        self._head_parameters = shape.vocabulary_size * shape.width
+        # Values read and written a token: two norms, two residual sums, and each product's inputs and results;
+        # rotary positions and the kernel of attention; the gated unit between its products.
+        self._stream_values = 14 * shape.width
+        self._inner_values = 6 * query + 6 * key + (6 if gated else 4) * shape.feedforward_width
+        # Scores and their weighted sum, over half the sequence on average.
+        self._attention_flops = 2 * query * shape.context
+        self._key_bytes = 2 * key * _VALUE_BYTES
+
+    def step(self, layout: Layout) -> StepTime:
+        """The step's parts for one layout."""
+        constants, shape = self._constants, self._shape
+        groups = place(layout, self._node_size)
+        tokens = layout.micro_batch * shape.context / layout.context
+        products, attention, memory = self._layer(layout, tokens)
+        forward = products + attention + memory
+        head = self._head(layout, tokens)
+        again = {"none": 0.0, "selective": attention, "full": forward}[layout.recompute]
+        stage = self._stage(layout.pipeline)
+        layers = max(stage.layers, stage.last_layers + head / forward)
+        parameters = stage.parameters / layout.tensor
+
+        hidden = tokens * shape.width * _VALUE_BYTES
+        passes = 3 if layout.recompute == "full" else 2
+        tensor = layers * passes * communication.tensor_seconds(self._fabric, groups.tensor, hidden, layout.sequence)
+        context = layers * self._context(layout, groups, tokens, attention)
+        weights = parameters * (_FORWARD_AND_BACKWARD * 2 + 2 * self._recipe.gradients + 2) / self._memory
+        compute = layers * _FORWARD_AND_BACKWARD * forward + weights
+        recompute = layers * again
+        busy = compute + recompute + tensor + context
+        launch = constants.launch + (constants.launch_tensor if layout.tensor > 1 else 0.0)
+        compute += max(0.0, shape.num_layers / layout.pipeline * launch - busy)
+        sent = self._fabric.send(hidden / layout.tensor, groups.pipeline)
+        handover = 2 * layout.virtual_stages * (sent + constants.handover) if layout.pipeline > 1 else 0.0
+
+        count = layout.accumulation
+        slot = compute + recompute + tensor + context + handover
+        data = self._data(layout, groups.gradients, parameters, slot)
+        return StepTime(
+            compute=count * compute,
+            recompute=count * recompute,
+            tensor=count * tensor,
+            context=count * context,
+            handover=count * handover,
+            bubble=(layout.pipeline - 1) / layout.virtual_stages * slot,
+            data=data,
+            update=self._update(layout, parameters),
+            overhead=constants.step,
+            tokens=layout.batch * shape.context,
+            flops=layout.batch * shape.context * self._flops_per_token,
+            peak_flops=layout.devices * self._peak,
+        )
+
+    def _layer(self, layout: Layout, tokens: float) -> tuple[float, float, float]:
+        """Forward seconds of one layer: products of matrices, attention, and what moves through memory."""
+        stream = self._stream_values / (layout.tensor if layout.sequence else 1)
+        values = stream + self._inner_values / layout.tensor
+        return (
+            tokens * 2 * self._layer_parameters / layout.tensor / self._matmul,
+            tokens * self._attention_flops / layout.tensor / self._attention,
+            tokens * values * _VALUE_BYTES / self._memory,
+        )
+
+    def _head(self, layout: Layout, tokens: float) -> float:
+        """Forward seconds of the unembedding and the loss, divided over the tensor group by vocabulary."""
+        products = 2 * self._head_parameters / self._matmul
+        logits = self._shape.vocabulary_size * _LOGIT_BYTES / self._memory
+        return tokens * (products + logits) / layout.tensor
+
+    def _stage(self, pipeline: int) -> _Stage:
+        """What decides the time of a pipeline of so many stages."""
+        if pipeline not in self._stages:
+            *others, last = stages(self._shape, pipeline)
+            self._stages[pipeline] = _Stage(
+                layers=max((stage.layers for stage in others), default=0),
+                last_layers=last.layers,
+                parameters=max(stage.parameters for stage in (*others, last)),
+            )
+        return self._stages[pipeline]
+
+    def _context(
+        self, layout: Layout, groups: communication.Placement, tokens: float, attention: float
+    ) -> float:
+        """What the ring of keys and values takes longer than the attention that it feeds, both ways, a layer."""
+        if layout.context == 1:
+            return 0.0
+        ring = communication.context_seconds(self._fabric, groups.context, tokens * self._key_bytes / layout.tensor)
+        return _FORWARD_AND_BACKWARD * max(0.0, ring - attention)
+
+    def _data(self, layout: Layout, group: communication.Group, parameters: float, slot: float) -> float:
+        """Exposed communication between replicas: of gradients, and with ZeRO of weights."""
+        if group.size == 1:
+            return 0.0
+        gradients = communication.gradient_seconds(
+            self._fabric, group, layout.zero, parameters, min(4, self._recipe.gradients)
+        )
+        backward = self._constants.overlap * slot * (_FORWARD_AND_BACKWARD - 1) / _FORWARD_AND_BACKWARD
+        exposed = max(0.0, gradients - backward)
+        if layout.zero == 0:
+            return exposed
+        weights = communication.weight_seconds(self._fabric, group, parameters, self._recipe.weights)
+        if layout.zero == 3:
+            # Both passes of every micro-batch gather the weights anew, one block ahead of the computation.
+            return layout.accumulation * (max(0.0, 2 * weights - self._constants.overlap * slot) + exposed)
+        return weights + exposed * (layout.accumulation if layout.zero == 2 else 1)
+
+    def _update(self, layout: Layout, parameters: float) -> float:
+        """The optimizer reads and writes its states and the master weights, and reads the gradients."""
+        recipe = self._recipe
+        traffic = 2 * (recipe.master + recipe.optimizer) + 2 * recipe.gradients + recipe.weights
+        share = layout.data * layout.context if layout.zero else 1
+        return parameters * traffic / share / self._memory

@@ -1,0 +1,277 @@
+"""What a budget buys on one machine: the plan, what comes next to it, and what more or less would buy."""
+
+from dataclasses import dataclass, replace
+
+from groundup.errors import UserError
+from groundup.plan.answer import bytes_per_token_of
+from groundup.plan.budget import Budget
+from groundup.plan.choose import Corpus, Plan, alternatives, choose, choose_vocabulary
+from groundup.plan.energy import energy_wh
+from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
+from groundup.plan.flops import train_flops_per_token
+from groundup.plan.hardware import Hardware
+from groundup.plan.loss import SMALL_RUNS, LossLaw, effective_tokens
+from groundup.recipe import Recipe
+
+# How much less and more than the budget the front shows.
+_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# Up to here text that is read again is worth almost as much as new text (Muennighoff et al. 2023).
+_HARMLESS_EPOCHS = 4.0
+_MOST_ALTERNATIVES = 6
+_UNLIMITED_BYTES = 1e12
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked: `corpus_bytes` is None where text is not to be the limit; money buys hours at a price."""
+
+    recipe: Recipe
+    budget: Budget
+    hardware: Hardware
+    corpus_bytes: float | None = None
+    law: LossLaw = SMALL_RUNS
+    peak_factor: float = 1.0
+    usd_per_hour: float | None = None
+
+    @property
+    def corpus(self) -> Corpus:
+        """The text, in the tokens of the vocabulary that the budget asks for."""
+        return Corpus(self.corpus_bytes or _UNLIMITED_BYTES, bytes_per_token_of(self.vocabulary_size))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The vocabulary that `choose` would take."""
+        known = self.corpus_bytes or _UNLIMITED_BYTES
+        return choose_vocabulary(self.recipe, self.spendable, self.hardware, known)
+
+    @property
+    def spendable(self) -> Budget:
+        """The budget with money turned into seconds."""
+        if self.budget.kind != "usd":
+            return self.budget
+        if self.usd_per_hour is None:
+            raise UserError("a budget of money needs what an hour of this machine costs: give --price USD_PER_HOUR")
+        return Budget("seconds", 3600.0 * self.budget.amount / self.usd_per_hour)
+
+    def plan(self, factor: float = 1.0) -> Plan:
+        """The plan for a multiple of the budget."""
+        budget = replace(self.spendable, amount=factor * self.spendable.amount)
+        return choose(
+            self.recipe,
+            budget,
+            self.hardware,
+            self.corpus,
+            self.vocabulary_size,
+            law=self.law,
+            peak_factor=self.peak_factor,
+        )
+
+
+def machine_answer(question: Question) -> Answer:
+    """The answer for this machine; UserError where the budget cannot be met."""
+    plan = question.plan()
+    front = _front(question)
+    others = alternatives(
+        question.recipe,
+        question.spendable,
+        question.hardware,
+        question.corpus,
+        question.vocabulary_size,
+        question.law,
+        question.peak_factor,
+    )[:_MOST_ALTERNATIVES]
+    unit, amount = question.spendable.kind, question.spendable.amount
+    return Answer(
+        title=f"Plan for {question.hardware.name}",
+        figures=_figures(question, plan),
+        tables=[_alternatives(others), _front_table(front)],
+        charts=[
+            Chart(
+                name="front",
+                title="What less and more would buy",
+                kind="lines",
+                x_label="training time",
+                y_label="expected bits per byte",
+                x_unit="seconds",
+                y_unit="bits per byte",
+                series=[
+                    Series("best model", [one.train_seconds for one in front], [one.bits_per_byte for one in front])
+                ],
+                log_x=True,
+            )
+        ],
+        notes=[_binding(question, plan), *_next_best(plan, others), *_doubled(question, plan, unit, amount)],
+    )
+
+
+def _front(question: Question) -> list[Plan]:
+    plans = []
+    for factor in _FACTORS:
+        try:
+            plans.append(question.plan(factor))
+        except UserError:
+            continue  # too little for any model
+    return plans
+
+
+def _figures(question: Question, plan: Plan) -> list[Figure]:
+    shape, hardware, law = plan.shape, question.hardware, question.law
+    fresh = effective_tokens(plan.tokens, question.corpus.tokens)
+    step_tokens = plan.batch_size * shape.context
+    speed = "calibrated here" if hardware.speed else "weights fitted to another processor"
+    energy = energy_wh(hardware, plan.train_seconds) / 1000
+    return [
+        Figure("family", "family", shape.family),
+        Figure(
+            "parameters",
+            "parameters",
+            plan.parameters,
+            "count",
+            formula="sum over all weights (groundup plan ledger)",
+            values={"blocks": plan.non_embedding_parameters, "vocabulary": shape.vocabulary_size, "width": shape.width},
+            source="counted from the shape",
+        ),
+        Figure("num_layers", "layers", shape.num_layers, "count"),
+        Figure("width", "width", shape.width, "count"),
+        Figure("num_heads", "heads", shape.num_heads, "count"),
+        Figure("context", "context", shape.context, "tokens"),
+        Figure("vocabulary_size", "vocabulary", shape.vocabulary_size, "count"),
+        Figure(
+            "tokens",
+            "training tokens",
+            plan.tokens,
+            "tokens",
+            formula="S B T",
+            values={"S": plan.steps, "B": plan.batch_size, "T": shape.context},
+            source="as many steps as the budget allows",
+        ),
+        Figure("epochs", "times the text is read", plan.epochs, "", formula="D / D_text",
+               values={"D": plan.tokens, "D_text": question.corpus.tokens}),
+        Figure("steps", "steps", plan.steps, "steps"),
+        Figure(
+            "batch_size",
+            "sequences a step",
+            plan.batch_size,
+            "count",
+            formula="0.4 D^0.571 / T, down to a power of two",
+            values={"D": plan.tokens, "T": shape.context},
+            source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md",
+        ),
+        Figure(
+            "lr",
+            "learning rate",
+            plan.lr,
+            "",
+            formula="rate (N / 0.74M)^-a sqrt(B T / 1024), at most a ceiling",
+            values={"N": plan.non_embedding_parameters, "B": plan.batch_size, "T": shape.context},
+            source="benchmarks/LOG.md; square root: Malladi et al. 2022, arXiv:2205.10287",
+        ),
+        Figure("precision", "precision", plan.precision),
+        Figure(
+            "flops",
+            "computation",
+            plan.flops,
+            "flops",
+            formula="D f",
+            values={"D": plan.tokens, "f": train_flops_per_token(shape)},
+            source="6 per weight in a product and token, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)",
+        ),
+        Figure(
+            "tokens_per_second",
+            "throughput",
+            plan.tokens_per_second,
+            "tokens/s",
+            formula="B T / t, t a sum of weighted parts (groundup.plan.speed)",
+            values={"B": plan.batch_size, "T": shape.context, "t": step_tokens / plan.tokens_per_second},
+            source=speed,
+        ),
+        Figure("train_seconds", "training time", plan.train_seconds, "seconds", formula="S t",
+               values={"S": plan.steps, "t": plan.train_seconds / plan.steps}, source=speed),
+        Figure(
+            "peak_bytes",
+            "memory at the peak",
+            plan.peak_bytes,
+            "bytes",
+            formula="c (process + 1.25 tensors + update)",
+            values={"c": question.peak_factor, "micro_batch": plan.micro_batch},
+            source="groundup.plan.memory; after Korthikanti et al. 2022, arXiv:2205.05198; c from past runs",
+        ),
+        Figure(
+            "bits_per_byte",
+            "expected loss",
+            plan.bits_per_byte,
+            "bits per byte",
+            formula="E + A / N^a + B / D'^b",
+            values={
+                "E": law.irreducible, "A": law.size_factor, "a": law.size_exponent, "B": law.data_factor,
+                "b": law.data_exponent, "N": plan.non_embedding_parameters, "D'": fresh,
+            },
+            source=plan.law,
+            low=plan.bits_per_byte_low,
+            high=plan.bits_per_byte_high,
+        ),
+        Figure("energy_kwh", "energy", energy, "kwh", formula="watts t / 3.6e6",
+               values={"t": plan.train_seconds}, source="groundup.plan.energy, within a factor of two"),
+    ]  # fmt: skip
+
+
+_PLAN_COLUMNS = [
+    Column("layers", "layers", "count"),
+    Column("width", "width", "count"),
+    Column("parameters", "parameters", "count"),
+    Column("tokens", "tokens", "tokens"),
+    Column("train_seconds", "time", "seconds"),
+    Column("peak_bytes", "memory", "bytes"),
+    Column("bits_per_byte", "expected", "bits per byte"),
+]
+
+
+def _row(plan: Plan) -> tuple[float, ...]:
+    shape = plan.shape
+    return (
+        shape.num_layers, shape.width, plan.parameters, plan.tokens, plan.train_seconds, plan.peak_bytes,
+        plan.bits_per_byte,
+    )  # fmt: skip
+
+
+def _alternatives(plans: list[Plan]) -> Table:
+    return Table("alternatives", "Other models for the same budget", _PLAN_COLUMNS, [_row(plan) for plan in plans])
+
+
+def _front_table(plans: list[Plan]) -> Table:
+    return Table("front", "What less and more would buy", _PLAN_COLUMNS, [_row(plan) for plan in plans])
+
+
+def _binding(question: Question, plan: Plan) -> str:
+    """What keeps the loss from being lower."""
+    if plan.epochs > _HARMLESS_EPOCHS:
+        return (
+            f"text binds: it is read {plan.epochs:.0f} times, and beyond about {_HARMLESS_EPOCHS:.0f} times reading "
+            "again is worth little; more text would lower the loss more than more time"
+        )
+    wider = replace(question, hardware=replace(question.hardware, memory_bytes=1 << 50))
+    if wider.plan().parameters > plan.parameters:
+        return "memory binds: with more of it a larger model would be better (see train.recompute, train.micro_batch)"
+    return {
+        "seconds": "time binds: the model is the best that this machine trains within it",
+        "flops": "computation binds",
+        "tokens": "tokens bind: a larger model would have a lower loss for the same tokens, at more computation",
+        "steps": "steps bind: a larger model would have a lower loss for the same steps, at more computation",
+    }[question.spendable.kind]
+
+
+def _next_best(plan: Plan, others: list[Plan]) -> list[str]:
+    rest = [other for other in others if other.shape != plan.shape]
+    if not rest:
+        return []
+    best = rest[0]
+    return [
+        f"next best: {best.shape.num_layers} layers of width {best.shape.width}, expected "
+        f"{best.bits_per_byte:.3f} bits per byte against {plan.bits_per_byte:.3f}"
+    ]
+
+
+def _doubled(question: Question, plan: Plan, unit: str, amount: float) -> list[str]:
+    twice = question.plan(2.0)
+    less = plan.bits_per_byte - twice.bits_per_byte
+    return [f"twice the budget ({2 * amount:.3g} {unit}) would buy {less:.3f} bits per byte less"]

@@ -1,0 +1,75 @@
+"""Which tensors a shape is made of, by category."""
+
+from math import prod
+from typing import NamedTuple
+
+from groundup.shape import Shape, family
+
+
+class Tensors(NamedTuple):
+    """`copies` tensors of the same dimensions."""
+
+    copies: int
+    dimensions: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        """The number of their elements."""
+        return self.copies * prod(self.dimensions)
+
+    @property
+    def size(self) -> str:
+        """The dimensions of one of them: `4,096 × 1,024`."""
+        return " × ".join(f"{size:,}" for size in self.dimensions)
+
+    def __str__(self) -> str:
+        return self.size if self.copies == 1 else f"{self.copies} of {self.size}"
+
+
+def tensors_of(shape: Shape) -> dict[str, list[Tensors]]:
+    """The tensors of each category; matrices are out × in, as torch keeps them."""
+    traits = family(shape.family)
+    layers, width, inner = shape.num_layers, shape.width, shape.feedforward_width
+    heads_width = shape.num_heads * shape.head_width
+    kv_width = shape.num_kv_heads * shape.head_width
+    has_feedforward_bias = traits.feedforward == "gelu"
+
+    def matrices(out: int, into: int, bias: bool) -> list[Tensors]:
+        return [Tensors(layers, (out, into)), *([Tensors(layers, (out,))] if bias else [])]
+
+    norm_tensors = 2 if traits.norm == "layer" else 1  # scale and shift, or scale alone
+    norms = [Tensors((2 * layers + 1) * norm_tensors, (width,))]
+    if traits.qk_norm:
+        norms.append(Tensors(2 * layers, (shape.head_width,)))
+    return {
+        "embedding": [Tensors(1, (shape.vocabulary_size, width))],
+        "position": [Tensors(1, (shape.context, width))] if traits.position == "learned" else [],
+        "query": matrices(heads_width, width, traits.bias),
+        "key": matrices(kv_width, width, traits.bias),
+        "value": matrices(kv_width, width, traits.bias),
+        "output": matrices(width, heads_width, traits.bias),
+        "gate": matrices(inner, width, bias=False) if traits.feedforward == "swiglu" else [],
+        "up": matrices(inner, width, has_feedforward_bias),
+        "down": matrices(width, inner, has_feedforward_bias),
+        "norm": norms,
+        "unembedding": [] if shape.tied else [Tensors(1, (shape.vocabulary_size, width))],
+    }
+
+
+def product_matrices(shape: Shape) -> dict[str, Tensors]:
+    """The matrices that a token is multiplied with or looked up in, as textbooks count a model's parameters.
+
+    Embedding and unembedding each, tied or not; no biases, norms or learned positions.
+    """
+    matrices = {
+        category: tensors[0]
+        for category, tensors in tensors_of(shape).items()
+        if tensors and category not in ("position", "norm")
+    }
+    return matrices | {"unembedding": matrices["embedding"]}
+
+
+def heads_of(shape: Shape) -> dict[str, int]:
+    """How many heads share the one matrix of a layer in each category of attention."""
+    kv_heads = shape.num_kv_heads
+    return {"query": shape.num_heads, "key": kv_heads, "value": kv_heads, "output": shape.num_heads}

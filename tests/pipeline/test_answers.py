@@ -1,0 +1,166 @@
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from groundup.errors import UserError
+from groundup.pipeline.answer_bars import bar_lines
+from groundup.pipeline.answers import explained, plain, show_answer, show_explanations, write_page
+from groundup.pipeline.display import Display
+from groundup.plan.figures import Answer, Chart, Figure, Series, Table
+from groundup.studio.values import cell
+from tests.studio import fake_answer
+
+FILLS = "█▓▒░▚╳┼"
+
+
+def on_screen(show: Callable[[Display], None], width: int = 80) -> str:
+    output = io.StringIO()
+    show(Display(Console(file=output, width=width)))
+    return output.getvalue()
+
+
+def chart(kind: str, heights: list[list[float]]) -> Chart:
+    names = [f"name {place}" for place in range(len(heights[0]))]
+    series = [Series(f"part {number}", names, row) for number, row in enumerate(heights)]
+    return Chart("chart", "title", kind, "", "bytes", "", "bytes", series)  # type: ignore[arg-type]
+
+
+def bars_of(drawn: Chart, width: int = 80) -> list[str]:
+    """The fills of each line that has a label or a value, without the legend."""
+    lines = [line.plain for line in bar_lines(drawn, width)]
+    assert all(len(line) <= width for line in lines)
+    return ["".join(character for character in line if character in FILLS) for line in lines]
+
+
+@given(st.lists(st.floats() | st.integers() | st.none() | st.text(), min_size=1))
+def test_json_has_null_exactly_for_what_is_not_finite(values: list[float | int | str | None]) -> None:
+    figures = [Figure(f"figure_{place}", "label", value) for place, value in enumerate(values)]
+    table = Table("table", "title", [fake_answer.Column("x", "x")], [[value] for value in values])
+    made = plain(Answer("title", figures, [table]))
+    assert list(made)[0] == "title"
+    read = json.loads(json.dumps(made, allow_nan=False))
+    expected = [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+    assert [read[f"figure_{place}"] for place in range(len(values))] == expected
+    assert [row["x"] for row in read["table"]] == expected
+
+
+def test_json_of_all_kinds() -> None:
+    made = plain(fake_answer.answer())
+    assert made["unknown"] is None
+    assert (made["usd"], made["usd_low"], made["usd_high"]) == (71_111.0, 56_900.0, 142_000.0)
+    assert made["layouts"][1]["mfu"] == 0.4521
+    assert made["notes"][1] == "next best: 5.1B parameters"
+
+
+def test_explanations_are_asked_for_by_name() -> None:
+    answer = fake_answer.answer()
+    assert [figure.name for figure in explained(answer, ["usd", "flops"])] == ["usd", "flops"]
+    assert explained(answer, ["flops", "all"]) == list(answer.figures)
+    assert explained(answer, []) == []
+    with pytest.raises(UserError, match=r"--explain bits_per_bite: .* did you mean 'bits_per_byte'\?"):
+        explained(answer, ["usd", "bits_per_bite"])
+
+
+def test_an_explanation_has_formula_values_result_and_source() -> None:
+    answer = fake_answer.answer()
+    shown = on_screen(lambda display: show_explanations(explained(answer, ["bits_per_byte", "parameters"]), display))
+    for text in (
+        "bits_per_byte = E + A / N^a + B / D^b", "A   = 482.01", "N   = 7.24e9", "0.831 bits per byte (0.790 to 0.880)",
+        "source: Besiroglu et al. 2024", "parameters = L (4 d^2 + 3 d f) + 2 V d", "f = 14,336", "in full 7,241,732,096",
+    ):  # fmt: skip
+        assert text in shown
+
+
+@pytest.mark.parametrize("width", [160, 80, 60, 40])
+def test_all_that_an_answer_says_is_on_the_screen_and_nothing_is_cut_off(width: int) -> None:
+    answer = fake_answer.answer()
+    shown = on_screen(lambda display: show_answer(answer, display), width)
+    own = [line for line in shown.splitlines() if line != answer.title and line not in {c.title for c in answer.charts}]
+    assert max(map(len, own)) <= width
+    assert "…" not in shown or width < 120
+    words = " ".join(shown.split())
+    table = fake_answer.layouts()
+    for row in table.rows:
+        for value, column in zip(row, table.columns, strict=True):
+            if not isinstance(value, str):
+                assert cell(value, column.unit) in shown
+    for text in ("$71,111", "($56,900 to $142,000)", "7.24 B", "next best: 5.1B parameters", "What less and more would buy"):
+        assert all(word in words for word in text.split())
+
+
+def test_rows_of_a_table_in_blocks_are_numbered() -> None:
+    answer = Answer("title", [], [fake_answer.layouts(12)])
+    narrow = on_screen(lambda display: show_answer(answer, display), 60).splitlines()
+    wide = on_screen(lambda display: show_answer(answer, display), 250).splitlines()
+    assert sum(line.split()[:1] == ["12"] for line in narrow) == sum("#" in line.split()[:1] for line in narrow) > 1
+    assert not any("#" in line for line in wide)
+    assert sum("$2,150/h" in line for line in wide) == sum("$2,150/h" in line for line in narrow) == 12
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(1, 6).flatmap(
+        lambda places: st.lists(st.lists(st.floats(0, 1e15), min_size=places, max_size=places), min_size=1, max_size=7)
+    ),
+    st.integers(40, 200),
+)
+def test_stacked_bars_are_as_long_as_their_sums(heights: list[list[float]], width: int) -> None:
+    totals = [sum(column) for column in zip(*heights, strict=True)]
+    lengths = [len(bar) for bar in bars_of(chart("stack", heights), width)[: len(totals)]]
+    scale = max(lengths) / max(totals) if max(totals) else 0.0
+    assert all(abs(length - total * scale) <= 1 for length, total in zip(lengths, totals, strict=True))
+    assert max(totals) == 0 or max(lengths) >= 8
+
+
+def test_pieces_of_a_stack_are_told_apart_without_colours() -> None:
+    first, second, legend = bars_of(chart("stack", [[1e9, 3e9], [1e9, 1e9], [2e9, 0]]))
+    assert first == "█" * (len(first) // 4) + "▓" * (len(first) // 4) + "▒" * (len(first) // 2)
+    assert set(second) == {"█", "▓"}
+    assert legend == "██▓▓▒▒"
+
+
+def test_the_legend_of_a_single_bar_has_the_values() -> None:
+    *_, legend = bar_lines(chart("stack", [[1e9], [2.5e9]]), 80)
+    assert legend.plain.replace("\N{NO-BREAK SPACE}", " ") == "██ part 0 1.00 GB   ▓▓ part 1 2.50 GB"
+
+
+def test_bars_beside_each_other_have_a_line_each_with_its_value() -> None:
+    lines = [line.plain for line in bar_lines(fake_answer.bars(), 80)]
+    assert len(lines) == 3 * 2 + 1
+    assert lines[0].startswith("data 64, tensor 8")
+    assert lines[0].endswith("1.25\N{NO-BREAK SPACE}s")
+    assert lines[3].endswith("  –")
+    assert not set(FILLS) & set(lines[3])
+
+
+def test_many_bars_are_cut_and_counted() -> None:
+    lines = [line.plain for line in bar_lines(chart("stack", [[1e9] * 64]), 80)]
+    assert len(lines) == 25
+    assert lines[-1].startswith("and 40 more")
+
+
+def test_text_is_no_markup() -> None:
+    hostile = "[red]not red[/red] [/] [link=x]"
+    shown = on_screen(lambda display: show_answer(fake_answer.answer(hostile), display), 250)
+    assert shown.count(hostile) >= 3
+
+
+def test_a_page_makes_its_folder_and_replaces_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "deeper" / "plan.html"
+    write_page(Answer("first", []), file)
+    write_page(Answer("second", []), file)
+    assert "<h1>second</h1>" in file.read_text("utf-8")
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_folder_is_not_overwritten_by_a_page(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        write_page(Answer("title", []), tmp_path)
+    assert list(tmp_path.iterdir()) == []
