@@ -13,8 +13,9 @@ import argparse
 
 import planner_laws
 import planner_layout
-import planner_machine
 import planner_memory
+
+import planner_machine
 
 
 def main() -> None:

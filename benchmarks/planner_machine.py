@@ -15,8 +15,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tokenizer_rounds import load, print_machine, print_table
-
 from groundup.pipeline.bench_process import Trial, measure
 from groundup.pipeline.calibration import load_calibration
 from groundup.plan.calibration import TimedStep, fit_speed
@@ -27,6 +25,7 @@ from groundup.shape import Shape, family
 from groundup.train.allocator import keep_freed_memory
 from groundup.train.machine import measure as measure_machine
 from groundup.train.machine import measure_step_seconds
+from tokenizer_rounds import load, print_machine, print_table
 
 # family, layers, width, context, sequences, vocabulary, settings.
 RECIPES: tuple[tuple[str, int, int, int, int, int, dict[str, Any]], ...] = (
@@ -84,7 +83,7 @@ def _machine(arguments: argparse.Namespace) -> None:
     rows, time_errors, memory_errors = [], [], []
     for name, layers, width, context, batch, vocabulary, fields in RECIPES:
         shape = shape_of(name, layers, width, context, vocabulary)
-        settings = TrainRecipe(**{"compile": "off", "micro_batch": batch} | fields)
+        settings = TrainRecipe.model_validate({"compile": "off", "micro_batch": batch} | fields)
         precision = hardware.precision if settings.precision == "auto" else settings.precision
         seconds = step_seconds(shape, batch, hardware, precision, settings)
         peak = train_bytes(shape, batch, precision, settings) * known.peak_factor()
@@ -132,7 +131,7 @@ def _weights(arguments: argparse.Namespace) -> None:
     settings = TrainRecipe(compile="off")
     hardware = measure_machine(settings)
     keep_freed_memory()
-    steps = []
+    steps: list[TimedStep] = []
     for shape, batch, precision in _random_shapes(arguments.seed):
         if len(steps) == arguments.steps:
             break

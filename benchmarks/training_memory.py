@@ -13,14 +13,14 @@ import json
 import sys
 
 import torch
+
+from groundup.recipe import TrainRecipe
+from groundup.train.memory import peak_of, record_steps
 from tokenizer_rounds import load, print_machine, print_table
 from training_contenders import MEMORY, groundup_shape
 from training_peers import nanogpt_model, pair
 from training_rounds import SHAPES, Rounds, Turns
 from training_worker import Batches, Job
-
-from groundup.recipe import TrainRecipe
-from groundup.train.memory import peak_of, record_steps
 
 _PLAIN = "plain PyTorch, fp32"
 
@@ -79,7 +79,8 @@ def _plain_tensor_bytes(job: Job, *, autocast: bool) -> int:
 
 
 _HEADER = (
-    "", "tensors of a step, MB", "of plain fp32", "peak of the process, MB", "of the step, MB", "of plain fp32", "of plain, same products",
+    "", "tensors of a step, MB", "of plain fp32", "peak of the process, MB", "of the step, MB",
+    "of plain fp32", "of plain, same products",
     "ms a step", "time, of none recomputed",
 )  # fmt: skip
 

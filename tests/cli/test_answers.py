@@ -1,7 +1,6 @@
 """What every verb of the planner does with its answer: on the terminal, as JSON, explained, as a page."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def test_nothing_is_printed_before_an_error(
     as_json: bool, explain: list[str], html: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError):
-        give(fake_answer.answer(), as_json=as_json, explain=explain, html=html and Path(html) or None)
+        give(fake_answer.answer(), as_json=as_json, explain=explain, html=(html and Path(html)) or None)
     assert capsys.readouterr().out == ""
 
 

@@ -47,16 +47,15 @@ def test_planning_never_imports_torch() -> None:
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_a_build_teaches_the_next_plan(
-    groundup: Cli, plan: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_build_teaches_the_next_plan(groundup: Cli, plan: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(make_text(400_000))
     built = groundup("build", str(text), *TINY, "--out", str(tmp_path / "run"), "--json")
     assert built.returncode == 0, built.stderr
-    missed = json.loads(built.stdout)["bits_per_byte"] / json.loads((tmp_path / "run/plan.json").read_text())[
-        "bits_per_byte"
-    ]
+    missed = (
+        json.loads(built.stdout)["bits_per_byte"]
+        / json.loads((tmp_path / "run/plan.json").read_text())["bits_per_byte"]
+    )
     asked = ["--recipe", "tiny", "--set", "train.threads=1"]
     before, after = plan(*asked), plan(*asked, "--set", f'data.sources=["{text}"]')
     ratio = after["bits_per_byte"] / before["bits_per_byte"]

@@ -16,6 +16,12 @@ from groundup.plan.budget import Budget, parse_budget
         ("1h30m", "seconds", 5400),
         (" 1 h 30 min ", "seconds", 5400),
         ("2 Hours", "seconds", 7200),
+        ("$500", "usd", 500),
+        (" $ 12.50 ", "usd", 12.5),
+        ("500$", "usd", 500),
+        ("500usd", "usd", 500),
+        ("5 USD", "usd", 5),
+        ("1e3 dollars", "usd", 1000),
         ("5e15flop", "flops", 5e15),
         ("5E+15 FLOPs", "flops", 5e15),
         ("7tok", "tokens", 7),
@@ -60,6 +66,21 @@ def test_all_else_is_refused_in_one_line(text: str) -> None:
         parse_budget(text)
     if "\n" not in text:
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["$", "$$5", "$5h", "$-5", "$0", "$5$", "usd", "$1h30", "$5 00", "5k$", "US$5"])
+def test_no_amount_of_money_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"is not understood; write time .* money \(\$500\)"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["500eur", "EUR 500", "500 euros", "€500", "£20", "20GBP", "¥9000", "100 元", "5 chf"]
+)
+def test_other_currencies_are_named_as_such(text: str) -> None:
+    with pytest.raises(UserError, match="is not in US dollars") as error:
+        parse_budget(text)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("text", "unit"), [("0.5steps", "step"), ("0.9tok", "token"), ("0.0001ktok", "token")])

@@ -16,7 +16,16 @@ def ask(hardware: Hardware, budget: str, **options: object) -> Question:
 def test_the_answer_is_the_plan_that_build_would_make(hardware: Hardware) -> None:
     question = ask(hardware, "10m", corpus_bytes=1e8)
     plan, values = question.plan(), machine_answer(question).as_json()
-    for name in ("parameters", "tokens", "steps", "batch_size", "lr", "peak_bytes", "train_seconds", "bits_per_byte"):
+    for name in (
+        "parameters",
+        "tokens",
+        "steps",
+        "batch_size",
+        "lr",
+        "peak_bytes",
+        "train_seconds",
+        "bits_per_byte",
+    ):
         assert values[name] == getattr(plan, name)
     assert values["bits_per_byte_low"] < values["bits_per_byte"] < values["bits_per_byte_high"]
     assert values["train_seconds"] <= 600
@@ -29,7 +38,7 @@ def test_figures_follow_from_their_formulas(hardware: Hardware) -> None:
     assert flops.values["D"] * flops.values["f"] == pytest.approx(flops.value)  # type: ignore[operator]
     assert tokens.values["S"] * tokens.values["B"] * tokens.values["T"] == tokens.value  # type: ignore[operator]
     v = {name: float(value) for name, value in loss.values.items()}  # type: ignore[arg-type]
-    assert v["E"] + v["A"] / v["N"] ** v["a"] + v["B"] / v["D'"] ** v["b"] == pytest.approx(loss.value)
+    assert v["E"] + v["A"] / v["N"] ** v["alpha"] + v["B"] / v["D"] ** v["beta"] == pytest.approx(loss.value)
 
 
 def test_more_budget_buys_less_loss_and_the_ranking_is_by_loss(hardware: Hardware) -> None:

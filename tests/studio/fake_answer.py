@@ -18,14 +18,19 @@ def stack() -> Chart:
 def bars() -> Chart:
     """Two figures beside each other, of which one is unknown once."""
     names = ["data 64, tensor 8, pipeline 1, ZeRO-1", "data 512, ZeRO-3", "data 8, tensor 8, pipeline 8"]
-    series = [Series("compute", names, [1.25, 0.9, 1.1]), Series("exposed communication", names, [0.21, float("nan"), 0.05])]
+    series = [
+        Series("compute", names, [1.25, 0.9, 1.1]),
+        Series("exposed communication", names, [0.21, float("nan"), 0.05]),
+    ]
     return Chart("time", "Where a step's time goes", "bars", "", "seconds a step", "", "seconds", series)
 
 
 def lines(names: int = 2) -> Chart:
     """Loss against time on an axis of decades."""
     times = [60.0 * 4**power for power in range(8)]
-    series = [Series(f"law {name}", times, [1.8 - 0.1 * name + 2 / time**0.2 for time in times]) for name in range(names)]
+    series = [
+        Series(f"law {name}", times, [1.8 - 0.1 * name + 2 / time**0.2 for time in times]) for name in range(names)
+    ]
     return Chart("front", "What less and more would buy", "lines", "training time", "expected bits per byte",
                  "seconds", "bits per byte", series, log_x=True)  # fmt: skip
 
@@ -33,8 +38,8 @@ def lines(names: int = 2) -> Chart:
 def points() -> Chart:
     """Parameters against computation, both in decades."""
     series = [Series("fitted runs", [1e18, 1e20, 1e22], [3e8, 3e9, 4e10])]
-    return Chart("runs", "Best size for a computation", "points", "computation", "parameters", "flops", "count", series,
-                 log_x=True, log_y=True)  # fmt: skip
+    return Chart("runs", "Best size for a computation", "points", "computation", "parameters", "flops", "count",
+                 series, log_x=True, log_y=True)  # fmt: skip
 
 
 def timeline() -> Chart:
@@ -47,7 +52,8 @@ def timeline() -> Chart:
 def layouts(rows: int = 3) -> Table:
     """More columns than 80 characters hold."""
     columns = [
-        Column("layout", "layout"), Column("data", "data"), Column("tensor", "tensor"), Column("pipeline", "pipeline"),
+        Column("layout", "layout"), Column("data", "data"), Column("tensor", "tensor"),
+        Column("pipeline", "pipeline"),
         Column("micro_batch", "micro-batch", "count"), Column("memory", "memory", "bytes"),
         Column("step_seconds", "a step", "seconds"), Column("tokens_per_second", "throughput", "tokens/s"),
         Column("mfu", "MFU", "share"), Column("usd_per_hour", "price", "usd/h"), Column("usd", "cost", "usd"),
@@ -85,6 +91,6 @@ def answer(hostile: str = "") -> Answer:
         ],
         tables=[layouts(), Table("none", "Nothing to show", [Column("name", "name")], [])],
         charts=[stack(), bars(), lines(), points(), timeline()],
-        notes=[f"time binds: with twice the devices the loss would be lower by less than its interval is wide {hostile}".strip(),
-               "next best: 5.1B parameters"],
+        notes=["time binds: with twice the devices the loss would be lower by less than its interval is wide",
+               f"next best: 5.1B parameters {hostile}".strip()],
     )  # fmt: skip

@@ -69,7 +69,8 @@ def test_every_unit_says_itself_in_the_cell_or_above_it(unit: Unit, value: float
     column = Column("name", "label", unit)
     whole = written(value, unit)
     assert whole in (cell(value, unit), f"{cell(value, unit)} {unit}")
-    assert (unit in heading(column)) == (unit != "" and whole != cell(value, unit))
+    if unit:
+        assert (f"({unit})" in heading(column)) == (whole != cell(value, unit))
 
 
 def test_a_heading_does_not_say_its_unit_twice() -> None:
@@ -79,7 +80,7 @@ def test_a_heading_does_not_say_its_unit_twice() -> None:
 
 @given(FINITE)
 def test_a_number_put_into_a_formula_keeps_six_digits(value: float) -> None:
-    assert float(exact(value)) == pytest.approx(value, rel=5.1e-6, abs=0)
+    assert float(exact(value).replace(",", "")) == pytest.approx(value, rel=5.1e-6, abs=0)
 
 
 @given(st.integers())

@@ -1,6 +1,5 @@
 """`groundup plan`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +38,9 @@ def plan(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override any field of the recipe.")
     ] = None,
-    law: Annotated[Path | None, typer.Option(help="A law that `groundup scaling fit` wrote.")] = None,
+    law: Annotated[
+        str | None, typer.Option(help="A law that `groundup scaling fit` wrote, or a published one's name.")
+    ] = None,
     price: Annotated[float | None, typer.Option(min=0, help="US dollars an hour for each device.")] = None,
     region: Annotated[str, typer.Option(help="Where the electricity comes from.")] = "world",
     explain: ExplainOption = None,

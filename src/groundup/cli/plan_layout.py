@@ -40,20 +40,19 @@ def layout(
     """Rank the ways to lay a model and its batch out over many devices, by predicted throughput."""
     if out and not emit:
         raise UserError("--out says where a launch file goes; give --emit with it")
-    from groundup.plan.cluster.asked import asked_layouts
-
-    question = asked_layouts(params, shape, seq, hardware, global_batch, recipe, fix or [], top, price)
-
     from dataclasses import replace
 
     from groundup.files import write_atomically
     from groundup.plan.cluster.launch import emit as launch_file
     from groundup.plan.cluster.layout_answer import layout_answer
+    from groundup.plan.cluster.layout_question import parse_question
     from groundup.plan.figures import Figure
 
-    answer, best = layout_answer(question)
+    question = parse_question(params, shape, seq, hardware, global_batch, recipe, fix or [], top, price)
+    candidates = question.search(question.limit)
+    answer = layout_answer(question, candidates)
     if emit:
-        text = launch_file(emit, best.layout, question.cluster, train)
+        text = launch_file(emit, candidates[0].layout, question.cluster, train)
         if out:
             write_atomically(out, text)
             answer = replace(answer, notes=[*answer.notes, f"launch file: {out}"])

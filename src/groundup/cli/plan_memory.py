@@ -12,25 +12,35 @@ def memory(
     shape: Annotated[
         str | None, typer.Option(metavar="NAME|FIELDS", help="The model by name, or layers=32,width=4096,...")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="What is kept of each parameter: bf16, fp32, 8bit-adam, ...")] = "bf16",
+    recipe: Annotated[
+        str, typer.Option(help="What is kept of each parameter: bf16, fp32, 8bit-adam, ...")
+    ] = "bf16",
     hardware: Annotated[str, typer.Option(help="The devices, such as h100 or a100x64.")] = "h100",
-    gpus: Annotated[int | None, typer.Option(min=1, help="How many devices; unset: what the sizes make up.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="How many devices; unset: what the sizes make up.")
+    ] = None,
     dp: Annotated[int | None, typer.Option(min=1, help="Data parallel; unset: what the others leave.")] = None,
     tp: Annotated[int, typer.Option(min=1, help="Tensor parallel.")] = 1,
     pp: Annotated[int, typer.Option(min=1, help="Pipeline stages.")] = 1,
     cp: Annotated[int, typer.Option(min=1, help="Context parallel.")] = 1,
     zero: Annotated[int, typer.Option(min=0, max=3, help="ZeRO stage.")] = 0,
-    recompute: Annotated[Literal["none", "selective", "full"], typer.Option(help="What is computed again.")] = "none",
+    recompute: Annotated[
+        Literal["none", "selective", "full"], typer.Option(help="What is computed again.")
+    ] = "none",
     micro_batch: Annotated[int, typer.Option(min=1, help="Sequences at once; for inference, all of them.")] = 1,
     accumulation: Annotated[
         int | None, typer.Option(min=1, help="Micro-batches a step; unset: enough to fill the pipeline.")
     ] = None,
     seq: Annotated[int | None, typer.Option(min=1, help="Tokens a sequence; unset: the model's context.")] = None,
     schedule: Annotated[Literal["gpipe", "1f1b", "interleaved"], typer.Option(help="Of the pipeline.")] = "1f1b",
-    virtual_stages: Annotated[int, typer.Option(min=1, help="Parts on each device of an interleaved pipeline.")] = 1,
+    virtual_stages: Annotated[
+        int, typer.Option(min=1, help="Parts on each device of an interleaved pipeline.")
+    ] = 1,
     sequence: Annotated[bool, typer.Option(help="Sequence parallelism within the tensor group.")] = True,
     flash: Annotated[bool, typer.Option(help="Fused attention, which does not keep scores.")] = True,
-    inference: Annotated[bool, typer.Option("--inference", help="Serve the model instead of training it.")] = False,
+    inference: Annotated[
+        bool, typer.Option("--inference", help="Serve the model instead of training it.")
+    ] = False,
     weight_bits: Annotated[int, typer.Option(min=1, help="Of a weight, for inference.")] = 16,
     cache_bits: Annotated[int, typer.Option(min=1, help="Of a cached key or value, for inference.")] = 16,
     explain: ExplainOption = None,

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table as Grid
 from rich.text import Text
@@ -12,7 +13,7 @@ from groundup.errors import UserError, nearest
 from groundup.files import write_atomically
 from groundup.pipeline.answer_bars import bar_lines
 from groundup.pipeline.display import Display
-from groundup.plan.figures import Answer, Figure, Table
+from groundup.plan.figures import Answer, Column, Figure, Table, Value
 from groundup.studio.values import cell, exact, heading, is_number, result
 
 _ALL = "all"
@@ -75,11 +76,13 @@ def show_explanations(figures: Sequence[Figure], display: Display) -> None:
             display.say(f"    {symbol:<{longest}} = {exact(value)}")
         in_full = f", in full {exact(figure.value)}" if is_number(figure.value) and figure.unit else ""
         display.say(f"  = {result(figure)}{in_full}")
-        display.say(f"  source: {figure.source or ('this formula' if figure.formula else 'chosen or given')}", "dim")
+        display.say(
+            f"  source: {figure.source or ('this formula' if figure.formula else 'chosen or given')}", "dim"
+        )
 
 
 def show_answer(answer: Answer, display: Display) -> None:
-    """Figures, tables, bars and notes; charts of lines and points are only named, since a page shows them better."""
+    """Figures, tables, bars and notes; charts of lines and points are only named, since a page shows them."""
     display.say(answer.title, style="bold")
     display.console.print(_figures(answer.figures))
     for table in answer.tables:
@@ -132,47 +135,59 @@ def _show_table(table: Table, display: Display) -> None:
     if not table.rows:
         display.say("none", style="dim")
         return
-    headings = [heading(column) for column in table.columns]
-    cells = [[cell(value, column.unit) for value, column in zip(row, table.columns, strict=True)]
-             for row in table.rows]  # fmt: skip
-    textual = [any(isinstance(row[place], str) for row in table.rows) for place in range(len(headings))]
-    blocks = list(_blocks([_least_width(place, headings, cells, textual) for place in range(len(headings))],
-                          display.console.width, len(str(len(cells)))))  # fmt: skip
+    columns = [_as_text(column, [row[place] for row in table.rows]) for place, column in enumerate(table.columns)]
+    blocks = list(_blocks(columns, display.console.width, len(str(len(table.rows)))))
     for number, block in enumerate(blocks):
         if number:
             display.say("")
-        grid = Grid(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
-        if len(blocks) > 1:
-            grid.add_column("#", justify="right", style="dim")
-        for place in block:
-            if textual[place]:
-                grid.add_column(Text(headings[place]), overflow="fold")
-            else:
-                grid.add_column(Text(headings[place], justify="right"), justify="right", no_wrap=True)
-        for row_number, row in enumerate(cells, start=1):
-            numbered = [str(row_number)] if len(blocks) > 1 else []
-            grid.add_row(*numbered, *(Text(row[place]) for place in block))
-        display.console.print(grid)
+        display.console.print(_block(block, len(table.rows), numbered=len(blocks) > 1))
 
 
-def _least_width(place: int, headings: Sequence[str], cells: Sequence[Sequence[str]], textual: Sequence[bool]) -> int:
-    """Columns of the terminal that one column of a table cannot do without; headings are broken between words."""
-    words = max(map(len, headings[place].split()), default=0)
-    widest = max(len(row[place]) for row in cells)
-    return max(words, min(widest, _LEAST_TEXT) if textual[place] else widest)
+@dataclass(frozen=True)
+class _Column:
+    """A column of a table as text; words are broken into lines, numbers stand below one another."""
+
+    heading: str
+    cells: Sequence[str]
+    textual: bool
+
+    @property
+    def least_width(self) -> int:
+        """How narrow it can be; headings are broken between words."""
+        words = max(map(len, self.heading.split()), default=0)
+        widest = max(map(len, self.cells))
+        return max(words, min(widest, _LEAST_TEXT) if self.textual else widest)
 
 
-def _blocks(widths: Sequence[int], available: int, number_width: int) -> Iterator[list[int]]:
-    """The places of columns that fit beside each other; with the width of row numbers, if they do not fit at once."""
-    if sum(widths) + _GAP * (len(widths) - 1) <= available:
-        yield list(range(len(widths)))
+def _as_text(column: Column, values: Sequence[Value]) -> _Column:
+    textual = any(isinstance(value, str) for value in values)
+    return _Column(heading(column), [cell(value, column.unit) for value in values], textual)
+
+
+def _blocks(columns: Sequence[_Column], available: int, number_width: int) -> Iterator[list[_Column]]:
+    """Columns that fit beside each other; with the width of row numbers, if they do not all fit at once."""
+    if sum(column.least_width + _GAP for column in columns) - _GAP <= available:
+        yield list(columns)
         return
-    block: list[int] = []
+    block: list[_Column] = []
     used = number_width
-    for place, width in enumerate(widths):
-        if block and used + _GAP + width > available:
+    for column in columns:
+        if block and used + _GAP + column.least_width > available:
             yield block
             block, used = [], number_width
-        block.append(place)
-        used += _GAP + width
+        block.append(column)
+        used += _GAP + column.least_width
     yield block
+
+
+def _block(columns: Sequence[_Column], num_rows: int, numbered: bool) -> Grid:
+    grid = Grid(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    if numbered:
+        grid.add_column("#", justify="right", style="dim")
+    for column in columns:
+        side: Literal["left", "right"] = "left" if column.textual else "right"
+        grid.add_column(Text(column.heading), justify=side, overflow="fold", min_width=column.least_width)
+    for row in range(num_rows):
+        number = [str(row + 1)] if numbered else []
+        grid.add_row(*number, *(Text(column.cells[row]) for column in columns))
+    return grid

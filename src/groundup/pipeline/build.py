@@ -123,8 +123,8 @@ def _refuse_tiny(budget: Budget) -> None:
     """Say at once what could never be met, before anything is made."""
     if budget.kind == "usd":
         raise UserError(
-            f"a build does not know what this machine costs; `groundup plan --budget '${budget.amount:g}'` turns money "
-            "into time, which is a budget"
+            f"a build does not know what this machine costs; `groundup plan --budget '${budget.amount:g}'` turns "
+            "money into time, which is a budget"
         )
     if budget.kind == "seconds" and budget.amount < _FINISH_SECONDS + _LEAST_TRAINING_SECONDS:
         raise UserError(

@@ -35,9 +35,7 @@ def calibrated(hardware: Hardware, settings: TrainRecipe) -> Hardware:
     return known.calibrated(hardware) if known else hardware
 
 
-def remember_run(
-    hardware: Hardware, settings: TrainRecipe, run: PastRun, step: TimedStep | None
-) -> None:
+def remember_run(hardware: Hardware, settings: TrainRecipe, run: PastRun, step: TimedStep | None) -> None:
     """Keep how a finished run compares with its plan, and the time of its step where it tells something."""
 
     def add(known: Calibration | None) -> Calibration:

@@ -13,9 +13,11 @@ from groundup.plan.cluster.answer import ClusterQuestion, cluster_answer
 from groundup.plan.cluster.devices import parse_hardware
 from groundup.plan.figures import Answer
 from groundup.plan.hardware import Hardware
-from groundup.plan.loss import SMALL_RUNS
+from groundup.plan.loss import SMALL_RUNS, ExpectedLoss
 from groundup.plan.machine_answer import Question, machine_answer
 from groundup.plan.models import parse_shape
+from groundup.plan.scaling.expectation import OwnRuns
+from groundup.plan.scaling.fitted import find_law
 from groundup.processor import bf16_instructions, processor_name
 from groundup.recipe import Recipe
 from groundup.shape import Shape
@@ -35,7 +37,7 @@ class Asked:
     data: str | None = None
     params: str | None = None
     shape: str | None = None
-    law: Path | None = None
+    law: str | None = None
     usd_per_hour: float | None = None
     region: str = "world"
 
@@ -53,13 +55,16 @@ def plan_answer(recipe: Recipe, asked: Asked) -> Answer:
             )
         )
     known = load_calibration(recipe.train)
-    sources = recipe.data.sources
+    if asked.law:
+        law: ExpectedLoss = OwnRuns(find_law(asked.law))
+    else:
+        law = SMALL_RUNS.scaled(known.loss_factor(recipe.data.sources) if known else 1.0)
     question = Question(
         _fixed(recipe, shape) if shape else recipe,
         budget,
         replace(known.calibrated(), memory_bytes=_memory(known.hardware)) if known else _assumed(),
         text_bytes,
-        law=SMALL_RUNS.scaled(known.loss_factor(sources)) if known else SMALL_RUNS,
+        law=law,
         peak_factor=known.peak_factor() if known else 1.0,
         usd_per_hour=asked.usd_per_hour,
     )
@@ -74,7 +79,7 @@ def _ground(measured: bool, probed: bool) -> list[str]:
     if measured:
         return ["times rest on an earlier build here; `groundup plan calibrate` makes them better in a minute"]
     return [
-        "nothing was measured on this machine: times may be off by a factor of 3; run `groundup plan calibrate` first"
+        "nothing was measured on this machine: times may be off by a factor of 3; run `groundup plan calibrate`"
     ]
 
 

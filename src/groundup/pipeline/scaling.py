@@ -86,7 +86,9 @@ class Sweep:
             return None
         stored = json.loads(manifest.read_text("utf-8"))
         if stored["question"] != question.as_json():
-            raise UserError(f"{folder} holds a sweep of another recipe or budget; choose another folder with --out")
+            raise UserError(
+                f"{folder} holds a sweep of another recipe or budget; choose another folder with --out"
+            )
         return cls(
             folder,
             [PlannedRun(Recipe(**row["recipe"]), row["tokens"], row["seconds"]) for row in stored["planned"]],
@@ -102,7 +104,11 @@ class Sweep:
         planned = plan_runs(question, folder, display)
         folder.mkdir(parents=True, exist_ok=True)
         rows = [
-            {"recipe": run.recipe.model_dump(mode="json", exclude_none=True), "tokens": run.tokens, "seconds": run.seconds}
+            {
+                "recipe": run.recipe.model_dump(mode="json", exclude_none=True),
+                "tokens": run.tokens,
+                "seconds": run.seconds,
+            }
             for run in planned
         ]
         write_json(folder / MANIFEST, {"question": question.as_json(), "planned": rows})
@@ -190,7 +196,9 @@ def plan_runs(question: Question, folder: Path, display: Display) -> list[Planne
         question.runs,
         question.longest_seconds,
     )
-    return [PlannedRun(_of_size(recipe, point.shape, point.tokens), point.tokens, point.seconds) for point in points]
+    return [
+        PlannedRun(_of_size(recipe, point.shape, point.tokens), point.tokens, point.seconds) for point in points
+    ]
 
 
 def _of_size(recipe: Recipe, shape: Shape, tokens: int) -> Recipe:
@@ -227,9 +235,7 @@ def row_of(run: Run) -> dict[str, Any]:
 
 
 def _newest_unfinished(question: Question) -> Sweep | None:
-    manifests = sorted(
-        DEFAULT_PARENT.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime, reverse=True
-    )
+    manifests = sorted(DEFAULT_PARENT.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime, reverse=True)
     for manifest in manifests:
         if json.loads(manifest.read_text("utf-8"))["question"] != question.as_json():
             continue

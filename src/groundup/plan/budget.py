@@ -1,4 +1,4 @@
-"""What a run may cost: time, money, computation, tokens or steps, read from text such as `10m`, `$500` or `5e15flop`."""
+"""What a run may cost: time, money, computation, tokens or steps, read from text such as `10m` or `$500`."""
 
 import re
 from dataclasses import dataclass
@@ -23,24 +23,27 @@ _UNITS: dict[str, tuple[Kind, float]] = {
     "steps": ("steps", 1.0),
 }
 _SPELLINGS = {
-    "sec": "s", "seconds": "s", "min": "m", "minutes": "m", "hours": "h", "days": "d", "flops": "flop", "token": "tok",
-    "tokens": "tok", "mtok": "Mtok", "btok": "Btok", "step": "steps", "usd": "usd", "dollar": "usd", "dollars": "usd",
+    "sec": "s", "seconds": "s", "min": "m", "minutes": "m", "hours": "h", "days": "d", "flops": "flop",
+    "token": "tok", "tokens": "tok", "mtok": "Mtok", "btok": "Btok", "step": "steps",
+    "usd": "usd", "dollar": "usd", "dollars": "usd",
 }  # fmt: skip
-_OTHER_MONEY = re.compile(r"[€£¥₹元]|(?<![a-z])(eur|euros?|gbp|pounds?|cny|rmb|yuan|jpy|yen|chf|inr|cad|aud)(?![a-z])")
+_OTHER_MONEY = re.compile(
+    r"[€£¥₹元]|(?<![a-z])(eur|euros?|gbp|pounds?|cny|rmb|yuan|jpy|yen|chf|inr|cad|aud)(?![a-z])"
+)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount of one kind: seconds of wall clock, US dollars, floating-point operations, training tokens or steps."""
+    """An amount of one kind: seconds of wall clock, US dollars, operations, training tokens or steps."""
 
     kind: Kind
     amount: float
 
 
 def parse_budget(text: str) -> Budget:
-    """`90s`, `1h30m`, `$500`, `500usd`, `5e15flop`, `200ktok`, `50Mtok`, `500steps` -> Budget; UserError otherwise."""
+    """`90s`, `1h30m`, `$500`, `500usd`, `5e15flop`, `50Mtok`, `500steps` -> Budget; UserError otherwise."""
     if _OTHER_MONEY.search(text.lower()):
-        raise UserError(f"--budget {text} is not in US dollars, in which prices are known; convert it, for example $500")
+        raise UserError(f"--budget {text} is not in US dollars, as prices are; convert it, for example to $500")
     plain = re.sub(r"^\s*\$([^$]*)$|^([^$]*)\$\s*$", r"\1\2usd", text)
     parts = re.findall(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)", plain)
     written = "".join(number + unit for number, unit in parts)

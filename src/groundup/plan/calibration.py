@@ -6,6 +6,7 @@ from statistics import fmean, median
 from typing import Any, Self
 
 from groundup.plan.hardware import Hardware
+from groundup.plan.memory import Recompute
 from groundup.plan.speed import WEIGHTS, step_parts
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
@@ -26,7 +27,7 @@ class TimedStep:
     batch_size: int
     precision: str
     optimizer: str
-    recompute: str
+    recompute: Recompute
     seconds: float
 
 
@@ -79,7 +80,7 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for its file."""
-        values = asdict(replace(self, steps=(), runs=[asdict(run) for run in self.runs]))
+        values = asdict(replace(self, steps=()))
         return values | {"steps": [asdict(step) | {"shape": step.shape.model_dump()} for step in self.steps]}
 
     @classmethod
@@ -116,6 +117,6 @@ def fit_speed(steps: Sequence[TimedStep], hardware: Hardware, prior: float = _PR
 
 
 def _relative_parts(step: TimedStep, hardware: Hardware, names: Sequence[str]) -> list[float]:
-    settings = TrainRecipe.model_validate({"optimizer": step.optimizer, "recompute": step.recompute})
+    settings = TrainRecipe(optimizer=step.optimizer, recompute=step.recompute)
     parts = step_parts(step.shape, step.batch_size, hardware, step.precision, settings)
     return [parts[name] / step.seconds for name in names]

@@ -17,7 +17,7 @@ from groundup.plan.candidates import (
 from groundup.plan.compile import Compilation
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware, Precision
-from groundup.plan.loss import SMALL_RUNS, LossLaw, effective_tokens
+from groundup.plan.loss import SMALL_RUNS, ExpectedLoss, effective_tokens
 from groundup.plan.memory import train_bytes
 from groundup.plan.parameters import non_embedding, total
 from groundup.plan.reading import validation_tokens
@@ -141,7 +141,7 @@ def choose(
     *,
     measured_step_seconds: Callable[[Shape, int, int], float] | None = None,
     compilation: Callable[[Plan], Compilation | None] | None = None,
-    law: LossLaw = SMALL_RUNS,
+    law: ExpectedLoss = SMALL_RUNS,
     peak_factor: float = 1.0,
 ) -> Plan:
     """The plan with the lowest expected loss among the shapes that the recipe allows and the memory holds.
@@ -177,10 +177,10 @@ def alternatives(
     hardware: Hardware,
     corpus: Corpus,
     vocabulary_size: int,
-    law: LossLaw = SMALL_RUNS,
+    law: ExpectedLoss = SMALL_RUNS,
     peak_factor: float = 1.0,
 ) -> list[Plan]:
-    """The plan for each shape that the recipe allows and the memory holds, by the formulas, the lowest loss first."""
+    """A plan for each shape that the recipe allows and the memory holds, by formula, the lowest loss first."""
     planner = _Planner(recipe, budget, hardware, corpus, law, peak_factor)
     return planner.ranked(planner.shapes(vocabulary_size))
 
@@ -193,17 +193,19 @@ class _Planner:
     budget: Budget
     hardware: Hardware
     corpus: Corpus
-    law: LossLaw
+    law: ExpectedLoss
     peak_factor: float
 
     def shapes(self, vocabulary_size: int) -> list[Shape]:
         """The rungs of the ladder that fit the memory; UserError if there are none."""
         context = context_for(roughly_affordable_tokens(self.budget, self.hardware))
-        shapes = [shape for shape in ladder(self.recipe.model, vocabulary_size, context) if self.micro_batch(shape)]
+        shapes = [
+            shape for shape in ladder(self.recipe.model, vocabulary_size, context) if self.micro_batch(shape)
+        ]
         if not shapes:
             raise UserError(
-                f"no model that the recipe allows can be trained in {self.room:,} bytes of memory; choose a smaller"
-                " model, context or train.micro_batch, or set train.memory_limit to more than this"
+                f"no model that the recipe allows can be trained in {self.room:,} bytes of memory; choose a "
+                "smaller model, context or train.micro_batch, or set train.memory_limit to more than this"
             )
         return shapes
 
@@ -345,7 +347,7 @@ def _batch_tokens_for_steps(steps: float) -> float:
     return batch
 
 
-def _compute_optimal(shapes: list[Shape], tokens: float, law: LossLaw) -> Shape:
+def _compute_optimal(shapes: list[Shape], tokens: float, law: ExpectedLoss) -> Shape:
     """The largest shape for which `tokens` is not less than its compute-optimal share.
 
     With tokens given and time not, a larger model always lowers the loss; this is where the computation would be
@@ -357,7 +359,7 @@ def _compute_optimal(shapes: list[Shape], tokens: float, law: LossLaw) -> Shape:
     return fitting[-1] if fitting else shapes[0]
 
 
-def _best_for_flops(shapes: list[Shape], flops: float, law: LossLaw) -> Shape:
+def _best_for_flops(shapes: list[Shape], flops: float, law: ExpectedLoss) -> Shape:
     return min(
         shapes, key=lambda shape: law.bits_per_byte(non_embedding(shape), flops / train_flops_per_token(shape))
     )

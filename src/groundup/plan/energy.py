@@ -40,10 +40,10 @@ def energy_wh(hardware: Hardware, seconds: float) -> float:
 def energy_kwh(cluster: Cluster, seconds: float, pue: float = PUE) -> float:
     """Kilowatt-hours that a data centre takes for `seconds` of all devices at the power they are built for.
 
-    The devices' hosts and network are not counted; that devices rarely take their full power makes up for it in part.
+    The devices' hosts and network are not counted; that devices rarely take their full power makes up for a part.
     """
     if not 1 <= pue < 10:
-        raise UserError(f"a power usage effectiveness of {pue:g} cannot be; it is at least 1, and 1.1 to 1.6 as a rule")
+        raise UserError(f"a power usage effectiveness of {pue:g} cannot be; it is at least 1, mostly 1.1 to 1.6")
     return cluster.count * cluster.device.watts * seconds / 3.6e6 * pue
 
 
@@ -63,7 +63,7 @@ def find_region(name: str) -> Region:
 
 @cache
 def _regions() -> dict[str, Region]:
-    regions = {}
+    regions: dict[str, Region] = {}
     for row in read_table("regions.csv"):
         region = Region(row["name"], row["label"], float(row["g_per_kwh"]), int(row["year"]), row["source"])
         regions |= dict.fromkeys((row["name"], *row["aliases"].split()), region)

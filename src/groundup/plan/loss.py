@@ -6,10 +6,33 @@ tokenizers compare. N counts non-embedding parameters, D tokens of fresh text.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 # Muennighoff et al. 2023 (arXiv:2305.16264): how fast repeated tokens lose their worth.
 _REPETITION_HALF_LIFE = 15.387756
+
+
+class ExpectedLoss(Protocol):
+    """What the choice of a model needs to know of the loss."""
+
+    @property
+    def relative_error(self) -> float:
+        """How far an outcome may lie from what is expected, as a share."""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people."""
+
+    @property
+    def formula(self) -> str:
+        """In the symbols of `constants`, N and D."""
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """By symbol."""
+
+    def bits_per_byte(self, parameters: float, tokens: float, compressibility: float | None = None) -> float:
+        """The expected held-out loss of so many non-embedding parameters and tokens of fresh text."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +56,22 @@ class LossLaw:
             + self.data_factor / tokens**self.data_exponent
         )
         return loss * (compressibility / self.compressibility if compressibility else 1.0)
+
+    @property
+    def formula(self) -> str:
+        """In the symbols of `constants`; for text that is as compressible as that of the fit."""
+        return "E + A / N^alpha + B / D^beta"
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """By symbol."""
+        return {
+            "E": self.irreducible,
+            "A": self.size_factor,
+            "alpha": self.size_exponent,
+            "B": self.data_factor,
+            "beta": self.data_exponent,
+        }
 
     def scaled(self, factor: float) -> Self:
         """The law with every loss so much higher: what past runs on a text showed."""

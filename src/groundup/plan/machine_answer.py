@@ -10,7 +10,7 @@ from groundup.plan.energy import energy_wh
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware
-from groundup.plan.loss import SMALL_RUNS, LossLaw, effective_tokens
+from groundup.plan.loss import SMALL_RUNS, ExpectedLoss, effective_tokens
 from groundup.recipe import Recipe
 
 # How much less and more than the budget the front shows.
@@ -29,7 +29,7 @@ class Question:
     budget: Budget
     hardware: Hardware
     corpus_bytes: float | None = None
-    law: LossLaw = SMALL_RUNS
+    law: ExpectedLoss = SMALL_RUNS
     peak_factor: float = 1.0
     usd_per_hour: float | None = None
 
@@ -50,7 +50,9 @@ class Question:
         if self.budget.kind != "usd":
             return self.budget
         if self.usd_per_hour is None:
-            raise UserError("a budget of money needs what an hour of this machine costs: give --price USD_PER_HOUR")
+            raise UserError(
+                "a budget of money needs what an hour of this machine costs: give --price USD_PER_HOUR"
+            )
         return Budget("seconds", 3600.0 * self.budget.amount / self.usd_per_hour)
 
     def plan(self, factor: float = 1.0) -> Plan:
@@ -95,7 +97,9 @@ def machine_answer(question: Question) -> Answer:
                 x_unit="seconds",
                 y_unit="bits per byte",
                 series=[
-                    Series("best model", [one.train_seconds for one in front], [one.bits_per_byte for one in front])
+                    Series(
+                        "best model", [one.train_seconds for one in front], [one.bits_per_byte for one in front]
+                    )
                 ],
                 log_x=True,
             )
@@ -128,7 +132,7 @@ def _figures(question: Question, plan: Plan) -> list[Figure]:
             plan.parameters,
             "count",
             formula="sum over all weights (groundup plan ledger)",
-            values={"blocks": plan.non_embedding_parameters, "vocabulary": shape.vocabulary_size, "width": shape.width},
+            values={"blocks": plan.non_embedding_parameters, "V": shape.vocabulary_size, "D": shape.width},
             source="counted from the shape",
         ),
         Figure("num_layers", "layers", shape.num_layers, "count"),
@@ -174,7 +178,7 @@ def _figures(question: Question, plan: Plan) -> list[Figure]:
             "flops",
             formula="D f",
             values={"D": plan.tokens, "f": train_flops_per_token(shape)},
-            source="6 per weight in a product and token, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)",
+            source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)",
         ),
         Figure(
             "tokens_per_second",
@@ -201,11 +205,8 @@ def _figures(question: Question, plan: Plan) -> list[Figure]:
             "expected loss",
             plan.bits_per_byte,
             "bits per byte",
-            formula="E + A / N^a + B / D'^b",
-            values={
-                "E": law.irreducible, "A": law.size_factor, "a": law.size_exponent, "B": law.data_factor,
-                "b": law.data_exponent, "N": plan.non_embedding_parameters, "D'": fresh,
-            },
+            formula=law.formula,
+            values=law.constants | {"N": plan.non_embedding_parameters, "D": fresh},
             source=plan.law,
             low=plan.bits_per_byte_low,
             high=plan.bits_per_byte_high,
@@ -246,12 +247,14 @@ def _binding(question: Question, plan: Plan) -> str:
     """What keeps the loss from being lower."""
     if plan.epochs > _HARMLESS_EPOCHS:
         return (
-            f"text binds: it is read {plan.epochs:.0f} times, and beyond about {_HARMLESS_EPOCHS:.0f} times reading "
+            f"text binds: it is read {plan.epochs:.0f} times, and beyond about {_HARMLESS_EPOCHS:.0f} times reading it "
             "again is worth little; more text would lower the loss more than more time"
         )
     wider = replace(question, hardware=replace(question.hardware, memory_bytes=1 << 50))
     if wider.plan().parameters > plan.parameters:
-        return "memory binds: with more of it a larger model would be better (see train.recompute, train.micro_batch)"
+        return (
+            "memory binds: with more of it a larger model would be better (see train.recompute, train.micro_batch)"
+        )
     return {
         "seconds": "time binds: the model is the best that this machine trains within it",
         "flops": "computation binds",

@@ -1,4 +1,4 @@
-"""Published models by name, and the shape that a user asks for: by name, by number of parameters, or by numbers."""
+"""Published models by name, and the shape that a user asks for: by name, by size, or by numbers."""
 
 import math
 import re
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from pydantic import ValidationError
 
 from groundup.errors import UserError, nearest
 from groundup.plan.parameters import total
@@ -32,12 +34,13 @@ _NEAR_ENOUGH = 0.05
 # Feed-forward widths are multiples of this, so that they divide over a tensor group.
 _FEEDFORWARD_UNIT = 64
 _HEADS_UNIT = 8
+_MULTIPLES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A published model: its shape and where that is from. `standard` ones are what a size in parameters starts from."""
+    """A published model: its shape and where that is from. A size in parameters starts from a `standard` one."""
 
     name: str
     shape: Shape
@@ -47,7 +50,7 @@ class NamedModel:
 
 @cache
 def _models() -> dict[str, NamedModel]:
-    models = {}
+    models: dict[str, NamedModel] = {}
     for row in read_table("models.csv"):
         fields = {field: row[key] for key, field in KEYS.items()}
         fields |= {"rope_theta": row["theta"], "norm_epsilon": row["epsilon"]}
@@ -72,27 +75,29 @@ def parse_shape(
 ) -> Shape:
     """The shape that `--params 7B` or `--shape NAME` or `--shape layers=32,width=4096,...` asks for.
 
-    `context` and `vocabulary` override those of a named shape. A size in parameters takes the standard shape nearest
-    to it, scaled where it is more than 5 % off: `shape_origin` says which. UserError in one line otherwise.
+    `context` and `vocabulary` override those of a named shape. A size in parameters takes the standard shape
+    nearest to it, scaled where it is more than 5 % off: `shape_origin` says which. UserError otherwise.
     """
     if (params is None) == (shape is None):
-        raise UserError("say which model, once: --params 7B, or --shape NAME, or --shape layers=32,width=4096,heads=32")
+        raise UserError(
+            "say which model, once: --params 7B, --shape NAME, or --shape layers=32,width=4096,heads=32"
+        )
     if params is not None:
         return _sized(params, vocabulary, context)[0]
     return _written(shape or "", {"context": context, "vocabulary_size": vocabulary})
 
 
 def shape_origin(params: str | None, shape: str | None, vocabulary: int | None = None) -> str:
-    """Which shape `parse_shape` takes: `llama2-7b`, `llama3-8b scaled to 10B`, or the numbers as they were written."""
+    """Which shape `parse_shape` takes: `llama2-7b`, `llama3-8b scaled to 10B`, or the numbers as written."""
     return _sized(params, vocabulary, None)[1] if params is not None else (shape or "").strip()
 
 
 def parse_size(text: str) -> float:
     """A number of parameters: `7B`, `350M`, `1.5T`, `124439808`; UserError otherwise."""
     match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE]\+?[0-9]{1,2})?)\s*([kKmMbBtT]?)", text.strip())
-    amount = float(match[1]) * {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2].lower()] if match else 0.0
+    amount = float(match[1]) * _MULTIPLES[match[2].lower()] if match else 0.0
     if not 1e3 <= amount <= 1e15:
-        raise UserError(f"--params '{text}' is not understood; write a number of parameters such as 350M, 7B or 1.5T")
+        raise UserError(f"--params '{text}' is not understood; write a number of parameters such as 350M or 7B")
     return amount
 
 
@@ -119,8 +124,8 @@ def _scaled(shape: Shape, size: float) -> Shape:
 
     def strangeness(one: Shape) -> float:
         off = abs(math.log(total(one) / size))
-        proportions = math.log(one.width / one.num_layers / aspect), math.log(one.feedforward_width / one.width / ratio)
-        return max(0.0, off - 0.01) * 100 + sum(abs(part) for part in proportions)
+        depth, inside = one.width / one.num_layers / aspect, one.feedforward_width / one.width / ratio
+        return max(0.0, off - 0.01) * 100 + abs(math.log(depth)) + abs(math.log(inside))
 
     return min(_candidates(shape, size), key=strangeness)
 
@@ -131,9 +136,9 @@ def _candidates(shape: Shape, size: float) -> Iterator[Shape]:
     multihead = shape.num_kv_heads == shape.num_heads
     step = min(_HEADS_UNIT, shape.num_heads) if multihead else shape.num_kv_heads
     layers = range(max(1, int(0.7 * growth * shape.num_layers)), math.ceil(1.4 * growth * shape.num_layers) + 1)
-    most_heads = math.ceil(2 * growth * shape.num_heads)
     for num_layers in layers:
-        for heads in range(step, max(step, most_heads) + 1, step):
+        steps = shape.num_heads * num_layers / shape.num_layers / step  # of a width as usual for this depth
+        for heads in {step * max(1, round_(steps)) for round_ in (math.floor, math.ceil)}:
             plain = _changed(
                 shape,
                 {
@@ -155,8 +160,9 @@ def _written(text: str, overrides: Mapping[str, int | None]) -> Shape:
         return _from_numbers(_fields([name, *items]) | _given(overrides))
     shape = named_shape(name)
     if shape is None:
+        known = {model.name for model in NAMED.values()}
         raise UserError(
-            f"unknown model '{name}'{nearest(name.lower(), {model.name for model in NAMED.values()})}; or write --shape layers=32,width=4096,heads=32"
+            f"unknown model '{name}'{nearest(name.lower(), known)}; or write layers=32,width=4096,heads=32"
         )
     return _changed(shape, _fields(items) | _given(overrides))
 
@@ -194,8 +200,8 @@ def _from_numbers(fields: dict[str, Any]) -> Shape:
     gated = family(name).feedforward == "swiglu"
     width, heads = fields["width"], fields["num_heads"]
     if "head_width" not in fields and width % heads:
-        raise UserError(f"--shape has width={width}, no multiple of heads={heads}; give head=.. too, or another width")
-    # 8/3 of the width in a gated layer has the parameters of 4 times in a plain one (Shazeer 2020, arXiv:2002.05202).
+        raise UserError(f"--shape has width={width}, no multiple of heads={heads}; give head=.. too")
+    # 8/3 of the width, gated, has the parameters of 4 times, plain (Shazeer 2020, arXiv:2002.05202).
     habits = {
         "num_kv_heads": heads,
         "head_width": width // heads,
@@ -204,12 +210,21 @@ def _from_numbers(fields: dict[str, Any]) -> Shape:
         "context": _CONTEXT,
         "tied": not gated,
     }
-    return Shape(**(habits | fields))
+    return _checked(habits | fields)
 
 
 def _changed(shape: Shape, changes: Mapping[str, Any]) -> Shape:
     """The shape with these fields replaced where they are not None; checked again."""
-    return Shape(**(shape.model_dump() | _given(changes)))
+    return _checked(shape.model_dump() | _given(changes))
+
+
+def _checked(fields: dict[str, Any]) -> Shape:
+    try:
+        return Shape(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = first["loc"][0]
+        raise UserError(f"the shape's {field}={first['input']} cannot be: {first['msg'].lower()}") from None
 
 
 def _given(changes: Mapping[str, Any]) -> dict[str, Any]:

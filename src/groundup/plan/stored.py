@@ -26,7 +26,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Pattern:
-    """Tensors whose names differ in numbers alone (`model.layers.{i}.mlp.up_proj.weight`) and whose sizes are equal."""
+    """Tensors of equal size whose names differ in numbers alone: `model.layers.{i}.mlp.up_proj.weight`."""
 
     name: str
     dimensions: tuple[int, ...]

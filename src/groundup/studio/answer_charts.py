@@ -7,11 +7,14 @@ import math
 import textwrap
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeAlias
 
 from groundup.plan.figures import Chart, Series, Unit, Value
 from groundup.studio.charts import clock
 from groundup.studio.values import is_number, written
+
+# A row for each series, with None where it has no value.
+Heights: TypeAlias = Sequence[Sequence[float | None]]
 
 _NUM_HUES = 6
 _DASHES = ("solid", "dash", "dot")
@@ -20,6 +23,8 @@ _PATTERNS = ("", "/", ".")
 # With more bars than this on an axis of numbers, they stand upright and close together.
 _MOST_NAMED = 30
 _LABEL_WIDTH = 20
+# An axis of values is so much longer than the longest bar, behind which its value is written.
+_ROOM = 1.25
 _MOST_TICKS = 6
 # What the ticks of an axis say beside the number; other units are said in its title.
 _TICKS: dict[Unit, dict[str, Any]] = {
@@ -80,8 +85,12 @@ def _cycled(choices: Sequence[str], number: int) -> str:
 
 
 def _points(chart: Chart) -> dict[str, Any]:
-    x_size, x_axis = _axis(chart.x_label, chart.x_unit, [x for series in chart.series for x in series.x], chart.log_x)
-    y_size, y_axis = _axis(chart.y_label, chart.y_unit, [y for series in chart.series for y in series.y], chart.log_y)
+    x_size, x_axis = _axis(
+        chart.x_label, chart.x_unit, [x for series in chart.series for x in series.x], chart.log_x
+    )
+    y_size, y_axis = _axis(
+        chart.y_label, chart.y_unit, [y for series in chart.series for y in series.y], chart.log_y
+    )
     data = []
     for number, series in enumerate(chart.series):
         hue = _hue(number)
@@ -92,9 +101,7 @@ def _points(chart: Chart) -> dict[str, Any]:
                 "name": escape(series.name),
                 "x": [_scaled(x, x_size) for x in series.x],
                 "y": [_scaled(y, y_size) for y in series.y],
-                "customdata": [
-                    _hover(chart, series.name, x, y) for x, y in zip(series.x, series.y, strict=True)
-                ],
+                "customdata": [_hover(chart, series.name, x, y) for x, y in zip(series.x, series.y, strict=True)],
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "line": {"color": hue, "width": 2, "dash": _cycled(_DASHES, number)},
                 "marker": {"color": hue, "size": 7, "symbol": _cycled(_SYMBOLS, number)},
@@ -108,7 +115,7 @@ def _hover(chart: Chart, name: str, x: Value, y: float | None) -> str:
     return "<br>".join(escape(line) for line in [name, *lines] if line)
 
 
-def _upright_bars(chart: Chart, places: Sequence[Value], heights: Sequence[Sequence[float | None]]) -> dict[str, Any]:
+def _upright_bars(chart: Chart, places: Sequence[Value], heights: Heights) -> dict[str, Any]:
     """Many bars over an axis of numbers, as of a time line."""
     x_size, x_axis = _axis(chart.x_label, chart.x_unit, places, chart.log_x)
     y_size, y_axis = _axis(chart.y_label, chart.y_unit, _tops(chart, heights), chart.log_y)
@@ -123,39 +130,56 @@ def _upright_bars(chart: Chart, places: Sequence[Value], heights: Sequence[Seque
     return figure
 
 
-def _named_bars(chart: Chart, places: Sequence[Value], heights: Sequence[Sequence[float | None]]) -> dict[str, Any]:
+def _named_bars(chart: Chart, places: Sequence[Value], heights: Heights) -> dict[str, Any]:
     """Lying bars, a line of text for each, and the value at its end: names may be long, windows narrow."""
     stacked = chart.kind == "stack"
-    size, value_axis = _axis(chart.y_label, chart.y_unit, _tops(chart, heights), chart.log_y)
-    rows = list(range(len(places)))
-    data = []
-    for number, row in enumerate(heights):
-        bars = _bars(chart, number, places, row) | {"orientation": "h", "x": [_scaled(y, size) for y in row], "y": rows}
-        if not stacked:
-            bars |= {"text": _ends(row, chart.y_unit), "textposition": "outside", "textangle": 0, "cliponaxis": False}
-        data.append(bars)
     tops = _tops(chart, heights)
-    if stacked:
-        data.append(
-            {
-                "type": "scatter", "mode": "text", "x": [_scaled(top, size) for top in tops], "y": rows,
-                "text": [f" {end}" for end in _ends(tops, chart.y_unit)], "textposition": "middle right",
-                "showlegend": False, "hoverinfo": "skip", "cliponaxis": False,
-            }
-        )  # fmt: skip
+    size, value_axis = _axis(chart.y_label, chart.y_unit, tops, chart.log_y)
     if not chart.log_y and (greatest := max(tops, default=0.0)) > 0:
         least = min((height for row in heights for height in row if height is not None), default=0.0)
-        value_axis["range"] = [1.25 * min(least, 0.0) / size, 1.25 * greatest / size]
-    labels = ["<br>".join(map(escape, _lines(written(place, chart.x_unit)))) for place in places]
-    name_axis = {
-        "title": escape(chart.x_label), "tickvals": rows, "ticktext": labels, "autorange": "reversed",
-        "showgrid": False,
-    }  # fmt: skip
+        value_axis["range"] = [_ROOM * min(least, 0.0) / size, _ROOM * greatest / size]
+    rows = list(range(len(places)))
+    data = [
+        _bars(chart, number, places, row)
+        | {"orientation": "h", "x": [_scaled(height, size) for height in row], "y": rows}
+        | ({} if stacked else {"text": _ends(row, chart.y_unit), "textposition": "outside", "cliponaxis": False})
+        for number, row in enumerate(heights)
+    ]
+    if stacked:
+        data.append(_totals([_scaled(top, size) for top in tops], rows, _ends(tops, chart.y_unit)))
     thickness = 34 if stacked else 14 + 18 * len(heights)
     legend_lines = len(heights) // 2 + 1 if len(heights) > 1 else 0
-    figure = _figure(data, value_axis, name_axis, height=max(180, 90 + thickness * len(rows) + 22 * legend_lines))
+    height = max(180, 90 + thickness * len(rows) + 22 * legend_lines)
+    figure = _figure(data, value_axis, _name_axis(chart, places), height)
     figure["layout"]["barmode"] = "stack" if stacked else "group"
     return figure
+
+
+def _name_axis(chart: Chart, places: Sequence[Value]) -> dict[str, Any]:
+    """Names by number, the first on top: names that are alike keep bars of their own."""
+    lines = [textwrap.wrap(written(place, chart.x_unit), _LABEL_WIDTH) for place in places]
+    return {
+        "title": escape(chart.x_label),
+        "tickvals": list(range(len(places))),
+        "ticktext": ["<br>".join(map(escape, name)) for name in lines],
+        "autorange": "reversed",
+        "showgrid": False,
+    }
+
+
+def _totals(tops: Sequence[float | None], rows: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
+    """What is written at the ends of stacked bars."""
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": tops,
+        "y": rows,
+        "text": [f" {text}" for text in texts],
+        "textposition": "middle right",
+        "showlegend": False,
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+    }
 
 
 def _bars(chart: Chart, number: int, places: Sequence[Value], row: Sequence[float | None]) -> dict[str, Any]:
@@ -169,7 +193,7 @@ def _bars(chart: Chart, number: int, places: Sequence[Value], row: Sequence[floa
     }
 
 
-def _tops(chart: Chart, heights: Sequence[Sequence[float | None]]) -> list[float]:
+def _tops(chart: Chart, heights: Heights) -> list[float]:
     """How far the bars at each place reach: their sum, or the greatest of them."""
     over = sum if chart.kind == "stack" else max
     return [over([height or 0.0 for height in column]) for column in zip(*heights, strict=True)]
@@ -177,10 +201,6 @@ def _tops(chart: Chart, heights: Sequence[Sequence[float | None]]) -> list[float
 
 def _ends(values: Sequence[float | None], unit: Unit) -> list[str]:
     return [escape(written(value, unit)) if value else "" for value in values]
-
-
-def _lines(label: str) -> list[str]:
-    return textwrap.wrap(label, _LABEL_WIDTH) or [""]
 
 
 def _axis(label: str, unit: Unit, values: Sequence[Value], log: bool) -> tuple[float, dict[str, Any]]:
@@ -192,8 +212,16 @@ def _axis(label: str, unit: Unit, values: Sequence[Value], log: bool) -> tuple[f
         axis |= _time_ticks([number for number in numbers if number > 0])
     elif unit == "seconds":
         size, said = clock(max(map(abs, numbers), default=0.0))
+    elif log:
+        axis |= _decades([number for number in numbers if number > 0])
     title = f"{label} ({said})" if said and said not in label else label
     return size, axis | {"title": escape(title)} | ({"type": "log"} if log else {})
+
+
+def _decades(numbers: Sequence[float]) -> dict[str, Any]:
+    """Ticks at powers of ten only, where there are enough of them."""
+    decades = math.log10(max(numbers) / min(numbers)) if numbers else 0.0
+    return {"dtick": math.ceil(decades / _MOST_TICKS)} if decades >= 2 else {}
 
 
 def _time_ticks(seconds: Sequence[float]) -> dict[str, Any]:
@@ -211,7 +239,9 @@ def _scaled(value: Value, size: float) -> float | None:
     return value / size if isinstance(value, int | float) and is_number(value) else None
 
 
-def _figure(data: list[dict[str, Any]], x_axis: dict[str, Any], y_axis: dict[str, Any], height: int) -> dict[str, Any]:
+def _figure(
+    data: list[dict[str, Any]], x_axis: dict[str, Any], y_axis: dict[str, Any], height: int
+) -> dict[str, Any]:
     named = [trace for trace in data if trace.get("showlegend", True)]
     layout = {"xaxis": x_axis, "yaxis": y_axis, "showlegend": len(named) > 1}
     return {"data": data, "layout": layout, "height": height}

@@ -1,13 +1,16 @@
 """The page that shows a planner's answer: figures that unfold to their formulas, tables, charts and notes."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from groundup.plan.figures import Answer, Figure, Table
+from groundup.plan.figures import Answer, Figure, Table, Value
 from groundup.studio.answer_charts import plotly_figure
 from groundup.studio.page import asset, plotly, render_page
 from groundup.studio.values import cell, exact, heading, is_number, result
 
 _STYLES = ["report.css", "answer.css"]
+# Characters; longer texts are broken into lines.
+_LONGEST_WORD = 16
 
 
 def render_answer(answer: Answer) -> str:
@@ -47,22 +50,27 @@ def _figure(figure: Figure) -> dict[str, Any]:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    textual = [any(isinstance(row[place], str) for row in table.rows) for place in range(len(table.columns))]
+    kinds = [_kind([row[place] for row in table.rows]) for place in range(len(table.columns))]
     return {
         "name": table.name,
         "title": table.title,
         "columns": [
-            {"label": heading(column), "textual": is_text}
-            for column, is_text in zip(table.columns, textual, strict=True)
+            {"label": heading(column), "kind": kind} for column, kind in zip(table.columns, kinds, strict=True)
         ],
         "rows": [
             [
-                {"text": cell(value, column.unit), "number": value if is_number(value) else None, "textual": is_text}
-                for value, column, is_text in zip(row, table.columns, textual, strict=True)
+                {"text": cell(value, column.unit), "number": value if is_number(value) else None, "kind": kind}
+                for value, column, kind in zip(row, table.columns, kinds, strict=True)
             ]
             for row in table.rows
         ],
     }
+
+
+def _kind(values: Sequence[Value]) -> str:
+    """The style of a column: `n` for numbers, `word` for short and `text` for long texts."""
+    longest = max((len(value) for value in values if isinstance(value, str)), default=0)
+    return "text" if longest > _LONGEST_WORD else "word" if longest else "n"
 
 
 def _caption(y_label: str, x_label: str) -> str:

@@ -86,7 +86,7 @@ def _usd(value: float) -> str:
         return f"{sign}${amount:.2g}" if amount < 0.0995 else f"{sign}${amount:.2f}"
     if amount < 99.995:
         return f"{sign}${amount:.2f}"
-    return f"{sign}${amount:,.0f}" if amount < 99_999.5 else f"{sign}${_count(amount)}"
+    return f"{sign}${amount:,.0f}" if amount < 999_500 else f"{sign}${_count(amount)}"
 
 
 def _kilograms(value: float) -> str:

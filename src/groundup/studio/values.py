@@ -36,7 +36,7 @@ def is_number(value: Value) -> bool:
 
 
 def cell(value: Value, unit: Unit) -> str:
-    """`value` without the unit where `heading` has it: `1.23 M`, `24.1 GB`, `45.2 %`; a dash where there is none."""
+    """`value`, without its unit where `heading` has it: `1.23 M`, `24.1 GB`, `45.2 %`; a dash for no number."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -75,5 +75,5 @@ def heading(column: Column) -> str:
 def _bare(value: float, digits: int) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    mantissa, _, exponent = f"{value:,.{digits}g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa

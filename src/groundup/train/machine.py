@@ -23,11 +23,7 @@ def measure(settings: TrainRecipe) -> Hardware:
     device = choose_device(settings.device)
     threads = set_threads(settings.threads)
     return Hardware(
-        name=processor_name()
-        if device == "cpu"
-        else torch.cuda.get_device_name()
-        if device == "cuda"
-        else device,
+        name=processor_name() if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device,
         device=device,
         threads=threads,
         memory_bytes=_memory(device),

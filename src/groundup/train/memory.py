@@ -95,7 +95,7 @@ def record_steps(
 
 
 def peak_of(step: Callable[[], None], standing: Iterable[Tensor]) -> int:
-    """The greatest sum of bytes in tensors while a step of any kind is taken, those that stand before it included."""
+    """The greatest sum of bytes in tensors while a step is taken, those that stand before it included."""
     tensors = list(standing)
     tracker = _Tracker(tensors[0].device)
     tracker.note("other", tensors)

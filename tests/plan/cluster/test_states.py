@@ -15,7 +15,9 @@ from groundup.plan.parameters import total
     [("fp32", 16), ("bf16", 16), ("bf16-main-grads", 18), ("bf16-fp32-grads", 20)],
 )
 @pytest.mark.parametrize(
-    ("parameters", "gigabytes"), [(1e9, 1.0), (7e9, 7.0), (70e9, 70.0), (405e9, 405.0)], ids=["1B", "7B", "70B", "405B"]
+    ("parameters", "gigabytes"),
+    [(1e9, 1.0), (7e9, 7.0), (70e9, 70.0), (405e9, 405.0)],
+    ids=["1B", "7B", "70B", "405B"],
 )
 def test_the_table_of_nominal_sizes(
     recipe: str, bytes_per_parameter: int, parameters: float, gigabytes: float
@@ -34,7 +36,9 @@ def test_the_table_of_nominal_sizes(
         ("llama3-405b", 6493.7, 8117.1),
     ],
 )
-def test_real_models_take_what_their_parameters_take(name: str, plain: float, with_float32_gradients: float) -> None:
+def test_real_models_take_what_their_parameters_take(
+    name: str, plain: float, with_float32_gradients: float
+) -> None:
     """GB of the true numbers of parameters, where the nominal tables are off by up to 15 %."""
     shape = named_shape(name)
     assert shape is not None
@@ -49,7 +53,9 @@ _PARAMETERS, _SHARDS = st.integers(1, 10**12), st.integers(1, 4096)
 def test_zero_divides_as_its_paper_says(psi: int, d: int) -> None:
     """Rajbhandari et al. 2020, figure 1, with K = 12: 16 psi, 4 psi + 12 psi / d, 2 psi + 14 psi / d, 16 psi / d."""
     published = [16 * psi, 4 * psi + 12 * psi / d, 2 * psi + 14 * psi / d, 16 * psi / d]
-    assert [state_bytes(STATE_RECIPES["bf16"], psi, zero, d).total for zero in range(4)] == pytest.approx(published)
+    assert [state_bytes(STATE_RECIPES["bf16"], psi, zero, d).total for zero in range(4)] == pytest.approx(
+        published
+    )
 
 
 @given(_PARAMETERS, _SHARDS)

@@ -1,7 +1,6 @@
 """What a budget buys on many devices: model, tokens, layout, time, money, energy and the loss to expect."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from groundup.errors import UserError
@@ -11,10 +10,10 @@ from groundup.plan.cluster.choose import ClusterChooser, ClusterPlan, shapes_for
 from groundup.plan.cluster.devices import Cluster
 from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.energy import co2_kg, energy_kwh
-from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
+from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.money import price
-from groundup.plan.scaling.expectation import Expectation, expectation
+from groundup.plan.scaling.fitted import FittedLaw, find_law
 from groundup.recipe import Recipe
 from groundup.shape import Shape
 
@@ -35,7 +34,7 @@ class ClusterQuestion:
     cluster: Cluster
     text_bytes: float | None = None
     shape: Shape | None = None
-    law: Path | None = None
+    law: str | None = None
     usd_per_device_hour: float | None = None
     region: str = "world"
 
@@ -48,7 +47,9 @@ class ClusterQuestion:
         vocabulary = self.recipe.tokenizer.vocabulary_size or _VOCABULARY
         shapes = shapes_for(model, vocabulary, model.context or _CONTEXT)
         if not shapes:
-            raise UserError(f"model.width={model.width} is too narrow for a cluster; leave it open, or plan for 'this'")
+            raise UserError(
+                f"model.width={model.width} is too narrow for a cluster; leave it open, or plan for 'this'"
+            )
         return shapes
 
 
@@ -61,7 +62,7 @@ def cluster_answer(question: ClusterQuestion) -> Answer:
         budget=question.budget,
         cluster=question.cluster,
         states=STATE_RECIPES[_STATES.get(question.recipe.train.precision, "bf16-main-grads")],
-        expectation=expectation(question.law),
+        law=find_law(question.law or "besiroglu"),
         usd_per_hour=question.cluster.count * rate.typical,
         unique_tokens=question.text_bytes / bytes_per_token if question.text_bytes else None,
         batch_size=question.recipe.train.batch_size,
@@ -69,13 +70,18 @@ def cluster_answer(question: ClusterQuestion) -> Answer:
     plans = chooser.ranked(shapes)
     best = plans[0]
     if question.budget.kind in {"tokens", "steps"} and not question.shape:
-        best = _compute_optimal(plans, chooser.expectation)
+        best = _compute_optimal(plans, chooser.law)
     front = _front(chooser, shapes if best is plans[0] else [best.shape])
     return Answer(
         title=f"Plan for {question.cluster.count} x {question.cluster.device.label}",
-        figures=[*_model(best, chooser), *_layout(best), *_cost(best, question, chooser, bytes_per_token)],
+        figures=[*_model(best, chooser), *_layout(best), *_cost(best, question, chooser)],
         tables=[
-            Table("alternatives", "Other models", _COLUMNS, [_row(one, chooser) for one in plans[:_MOST_ALTERNATIVES]]),
+            Table(
+                "alternatives",
+                "Other models",
+                _COLUMNS,
+                [_row(one, chooser) for one in plans[:_MOST_ALTERNATIVES]],
+            ),
             Table("front", "What less and more would buy", _COLUMNS, [_row(one, chooser) for one in front]),
         ],
         charts=[
@@ -86,7 +92,7 @@ def cluster_answer(question: ClusterQuestion) -> Answer:
                 x_label="cost",
                 y_label="expected loss",
                 x_unit="usd",
-                y_unit=chooser.expectation.unit,
+                y_unit=chooser.law.law.unit,
                 series=[Series("best model", [_usd(one, chooser) for one in front], [one.loss for one in front])],
                 log_x=True,
             )
@@ -94,17 +100,17 @@ def cluster_answer(question: ClusterQuestion) -> Answer:
         notes=[
             *_binding(best, chooser),
             *(f"next best: {_name(one)}, {one.loss:.3f}" for one in plans[:2] if one.shape != best.shape),
-            f"the loss: {chooser.expectation.origin}",
+            f"the loss: {chooser.law.law.origin}",
         ],
     )
 
 
-def _compute_optimal(plans: list[ClusterPlan], expected: Expectation) -> ClusterPlan:
+def _compute_optimal(plans: list[ClusterPlan], law: FittedLaw) -> ClusterPlan:
     """Of plans with the same tokens, the one whose computation could not be spent better on another size."""
-    tokens = plans[0].tokens
+
     def is_best(plan: ClusterPlan) -> bool:
-        others = (expected.loss(one.parameters, plan.flops / (one.flops / one.tokens))[0] for one in plans)
-        return expected.loss(plan.parameters, tokens)[0] <= min(others)
+        others = (law.law.loss(one.parameters, plan.flops / (one.flops / one.tokens)) for one in plans)
+        return law.law.loss(plan.parameters, plan.tokens) <= min(others)
 
     return next(filter(is_best, plans), plans[-1])
 
@@ -125,7 +131,8 @@ def _usd(plan: ClusterPlan, chooser: ClusterChooser) -> float:
 
 def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
     shape, time = plan.shape, plan.candidate.time
-    expected = chooser.expectation
+    law = chooser.law.law
+    constants: dict[str, Value] = dict(zip(("E", "A", "alpha", "B", "beta"), law.constants, strict=True))
     figures = [
         Figure("family", "family", shape.family),
         Figure("parameters", "parameters", plan.parameters, "count", source="counted from the shape"),
@@ -143,7 +150,7 @@ def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
                source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md"),
         Figure("flops", "computation", plan.flops, "flops", formula="D f",
                values={"D": plan.tokens, "f": train_flops_per_token(shape)},
-               source="6 per weight in a product and token, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
+               source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
         Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s"),
         Figure("mfu", "share of the peak", time.mfu, "share", formula="f r / (n P)",
                values={"f": train_flops_per_token(shape), "r": time.tokens_per_second, "n": chooser.cluster.count,
@@ -151,9 +158,9 @@ def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
                source="Chowdhery et al. 2022, arXiv:2204.02311"),
         Figure("train_seconds", "training time", plan.seconds, "seconds", formula="D / r",
                values={"D": plan.tokens, "r": time.tokens_per_second}),
-        Figure("loss", "expected loss", plan.loss, expected.unit, formula=expected.formula,
-               values={"N": plan.parameters, "D": plan.tokens, "U": chooser.unique_tokens} | expected.constants,
-               source=expected.origin, low=plan.loss_low, high=plan.loss_high),
+        Figure("loss", "expected loss", plan.loss, law.unit, formula=law.formula,
+               values={"N": plan.parameters, "D": plan.tokens, "U": chooser.unique_tokens} | constants,
+               source=law.origin, low=plan.loss_low, high=plan.loss_high),
     ]  # fmt: skip
     if chooser.unique_tokens:
         epochs = plan.tokens / chooser.unique_tokens
@@ -182,9 +189,7 @@ def _layout(plan: ClusterPlan) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _cost(
-    plan: ClusterPlan, question: ClusterQuestion, chooser: ClusterChooser, bytes_per_token: float
-) -> list[Figure]:
+def _cost(plan: ClusterPlan, question: ClusterQuestion, chooser: ClusterChooser) -> list[Figure]:
     cluster, hours = question.cluster, plan.seconds / 3600.0
     rate = price(cluster.device, question.usd_per_device_hour)
     kwh = energy_kwh(cluster, plan.seconds)
@@ -235,6 +240,11 @@ def _binding(plan: ClusterPlan, chooser: ClusterChooser) -> list[str]:
             f"text binds: it is read {plan.tokens / chooser.unique_tokens:.0f} times, and beyond about "
             f"{_HARMLESS_EPOCHS:.0f} times reading again is worth little"
         )
-    kind = {"seconds": "time", "usd": "money", "flops": "computation"}.get(chooser.budget.kind, chooser.budget.kind)
+    kind = {"seconds": "time", "usd": "money", "flops": "computation"}.get(
+        chooser.budget.kind, chooser.budget.kind
+    )
     twice = chooser.times(2.0).plan(plan.shape)
-    return [*notes, f"{kind} binds: twice as much would buy {plan.loss - twice.loss:.3f} {chooser.expectation.unit} less"]
+    return [
+        *notes,
+        f"{kind} binds: twice as much would buy {plan.loss - twice.loss:.3f} {chooser.law.law.unit} less",
+    ]

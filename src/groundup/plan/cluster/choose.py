@@ -13,7 +13,7 @@ from groundup.plan.cluster.search import Candidate, search
 from groundup.plan.cluster.states import StateRecipe
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.parameters import total
-from groundup.plan.scaling.expectation import Expectation
+from groundup.plan.scaling.fitted import FittedLaw
 from groundup.recipe import ModelRecipe
 from groundup.shape import Shape
 
@@ -26,7 +26,7 @@ _MOST_BATCH_TOKENS = 16 << 20
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """A model, its tokens and its layout on a cluster, and what to expect. Times in seconds, loss in nats a token."""
+    """A model, its tokens and its layout on a cluster, and what to expect. Times in seconds."""
 
     shape: Shape
     parameters: int
@@ -47,7 +47,7 @@ class ClusterChooser:
     budget: Budget
     cluster: Cluster
     states: StateRecipe
-    expectation: Expectation
+    law: FittedLaw
     usd_per_hour: float
     unique_tokens: float | None = None
     batch_size: int | None = None
@@ -83,7 +83,7 @@ class ClusterChooser:
             )
         tokens = steps * step_tokens
         parameters = total(shape)
-        loss, low, high = self.expectation.loss(parameters, tokens, self.unique_tokens)
+        loss, low, high = self.law.predict(parameters, tokens, self.unique_tokens)
         return ClusterPlan(
             shape=shape,
             parameters=parameters,

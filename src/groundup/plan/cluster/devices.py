@@ -69,7 +69,7 @@ def parse_hardware(text: str) -> Cluster:
 
 
 def device_in(name: str) -> Device | None:
-    """The device that a driver's name for it speaks of: `NVIDIA H100 80GB HBM3` -> h100; None where it is not known."""
+    """The device that a driver's name for it speaks of: `NVIDIA H100 80GB HBM3` -> h100; None where unknown."""
     words = f"-{'-'.join(re.findall(r'[a-z0-9]+', name.lower()))}-"
     known = sorted({*devices(), *_aliases()}, key=len, reverse=True)  # h100-pcie before h100
     return next((_find(one) for one in known if f"-{one}-" in words), None)

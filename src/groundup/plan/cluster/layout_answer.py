@@ -1,20 +1,17 @@
 """The fastest layouts of a model on a cluster, told with figures, the best ones beside each other, and what binds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from groundup.plan.cluster.devices import Cluster
 from groundup.plan.cluster.layout import Layout
-from groundup.plan.cluster.memory import DeviceMemory
-from groundup.plan.cluster.search import Candidate, search
-from groundup.plan.cluster.states import StateRecipe
+from groundup.plan.cluster.layout_question import LayoutQuestion
+from groundup.plan.cluster.search import Candidate
 from groundup.plan.cluster.time import H100_NANOTRON
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.money import price
 from groundup.plan.parameters import total
-from groundup.shape import Shape
 
 _PARTS = {
     "compute": "compute",
@@ -41,49 +38,8 @@ _COLUMNS = (
 _WORTH_TELLING = 0.02
 
 
-@dataclass(frozen=True)
-class LayoutQuestion:
-    """What was asked: `batch` in sequences; `wanted_tokens` is the batch as it was written, where it was rounded."""
-
-    shape: Shape
-    cluster: Cluster
-    batch: int
-    states: StateRecipe
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    limit: int = 10
-    usd_per_device_hour: float | None = None
-    wanted_tokens: float | None = None
-
-    def search(self, limit: int, **changes: Any) -> list[Candidate]:
-        """The fastest layouts, with other devices or another batch where `changes` say so."""
-        asked = replace(self, **changes)
-        return search(
-            asked.shape,
-            asked.cluster,
-            asked.batch,
-            asked.states,
-            fixed=asked.fixed,
-            limit=limit,
-            usd_per_device_hour=asked.usd_per_device_hour,
-        )
-
-
-def nearest_batch(tokens: float, context: int, devices: int) -> int:
-    """Sequences for about so many tokens a step: within 5 % the number that halves most often.
-
-    It is a multiple of the devices' odd part, so that it divides over them; "4Mtok" of 4,096 are 1,024 sequences.
-    """
-    wanted = tokens / context
-    unit = devices // (devices & -devices)
-    best = max(1, round(wanted / unit)) * unit
-    while abs(round(wanted / unit) * unit - wanted) <= 0.05 * wanted:
-        best, unit = round(wanted / unit) * unit, 2 * unit
-    return best
-
-
-def layout_answer(question: LayoutQuestion) -> Answer:
-    """The answer; UserError where nothing divides or fits."""
-    candidates = question.search(question.limit)
+def layout_answer(question: LayoutQuestion, candidates: Sequence[Candidate]) -> Answer:
+    """The answer to `question`, whose fastest layouts are `candidates`, the best first."""
     best = candidates[0]
     names = [short_name(candidate.layout) for candidate in candidates]
     shown = [part for part in _PARTS if any(candidate.time.parts[part] > 0 for candidate in candidates)]
@@ -241,7 +197,7 @@ def _binding(best: Candidate, question: LayoutQuestion) -> list[str]:
     return [*notes, f"the peak takes {used:.0%} of a device's memory"]
 
 
-def _next_best(candidates: list[Candidate]) -> list[str]:
+def _next_best(candidates: Sequence[Candidate]) -> list[str]:
     best = candidates[0]
     for other in candidates[1:]:
         if (other.layout.data, other.layout.tensor) != (best.layout.data, best.layout.tensor):

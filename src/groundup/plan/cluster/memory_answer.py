@@ -158,7 +158,8 @@ def _states_table() -> Table:
 def _moments_chart(memory: DeviceMemory) -> Chart:
     moments = memory.at_peak.moments
     series = [
-        Series(name, list(moments), [getattr(moment, name) for moment in moments.values()]) for name in Moment._fields
+        Series(name, list(moments), [getattr(moment, name) for moment in moments.values()])
+        for name in Moment._fields
     ]
     return Chart("moments", "Memory within a step", "stack", "moment", "bytes", "", "bytes", series)
 
@@ -191,7 +192,10 @@ def _fixes(question: MemoryQuestion, memory: DeviceMemory) -> list[str]:
                 notes.append(f"{'then ' if notes else ''}{change}: {_gb(memory.peak)}, {verdict}")
                 break
         else:
-            return [*notes, "no layout of this kind fits; take a smaller model, a shorter --seq or a larger device"]
+            return [
+                *notes,
+                "no layout of this kind fits; take a smaller model, a shorter --seq or a larger device",
+            ]
     return notes
 
 
@@ -238,5 +242,3 @@ def _divides(layout: Layout, shape: Shape) -> bool:
 
 def _gb(size: float) -> str:
     return f"{size / 1e9:,.1f} GB"
-
-

@@ -54,5 +54,5 @@ def _cut(num_layers: int, layer_cost: int, head_cost: int, count: int) -> tuple[
     for _ in range(num_layers):
         layers[index] += 1
         before += layer_cost
-        index += before * count > whole * (index + 1)
+        index += before * count >= whole * (index + 1)
     return tuple(layers)

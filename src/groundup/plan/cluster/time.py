@@ -43,6 +43,7 @@ class TimeConstants:
     network: float
     launch: float
     launch_tensor: float
+    launch_pipeline: float
     link_hop: float
     network_hop: float
     handover: float
@@ -59,6 +60,7 @@ H100_NANOTRON = TimeConstants(
     network=0.60,
     launch=0.002,
     launch_tensor=0.0028,
+    launch_pipeline=0.005,
     link_hop=3e-6,
     network_hop=30e-6,
     handover=1e-3,
@@ -195,8 +197,7 @@ class TimeModel:
         compute = layers * _FORWARD_AND_BACKWARD * forward + weights
         recompute = layers * again
         busy = compute + recompute + tensor + context
-        launch = constants.launch + (constants.launch_tensor if layout.tensor > 1 else 0.0)
-        compute += max(0.0, shape.num_layers / layout.pipeline * launch - busy)
+        compute += max(0.0, max(stage.layers, stage.last_layers) * self._launch(layout, groups) - busy)
         sent = self._fabric.send(hidden / layout.tensor, groups.pipeline)
         handover = 2 * layout.virtual_stages * (sent + constants.handover) if layout.pipeline > 1 else 0.0
 
@@ -234,6 +235,15 @@ class TimeModel:
         logits = self._shape.vocabulary_size * _LOGIT_BYTES / self._memory
         return tokens * (products + logits) / layout.tensor
 
+    def _launch(self, layout: Layout, groups: communication.Placement) -> float:
+        """Seconds in which the processor starts a layer's kernels, forward and backward."""
+        constants, seconds = self._constants, self._constants.launch
+        if layout.tensor > 1:
+            seconds += constants.launch_tensor
+            if groups.pipeline.nodes > 1:
+                seconds += constants.launch_pipeline
+        return seconds
+
     def _stage(self, pipeline: int) -> _Stage:
         """What decides the time of a pipeline of so many stages."""
         if pipeline not in self._stages:
@@ -261,15 +271,20 @@ class TimeModel:
         gradients = communication.gradient_seconds(
             self._fabric, group, layout.zero, parameters, min(4, self._recipe.gradients)
         )
-        backward = self._constants.overlap * slot * (_FORWARD_AND_BACKWARD - 1) / _FORWARD_AND_BACKWARD
-        exposed = max(0.0, gradients - backward)
+        exposed = self._exposed(gradients, slot)
         if layout.zero == 0:
             return exposed
         weights = communication.weight_seconds(self._fabric, group, parameters, self._recipe.weights)
         if layout.zero == 3:
             # Both passes of every micro-batch gather the weights anew, one block ahead of the computation.
-            return layout.accumulation * (max(0.0, 2 * weights - self._constants.overlap * slot) + exposed)
+            return layout.accumulation * (2 * self._exposed(weights, slot) + exposed)
         return weights + exposed * (layout.accumulation if layout.zero == 2 else 1)
+
+    def _exposed(self, seconds: float, slot: float) -> float:
+        """What is left of communication that runs beside the backward pass of one micro-batch."""
+        beside = self._constants.overlap * seconds
+        backward = slot * (_FORWARD_AND_BACKWARD - 1) / _FORWARD_AND_BACKWARD
+        return seconds - min(beside, backward)
 
     def _update(self, layout: Layout, parameters: float) -> float:
         """The optimizer reads and writes its states and the master weights, and reads the gradients."""

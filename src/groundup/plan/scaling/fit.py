@@ -13,7 +13,7 @@ import numpy as np
 
 from groundup.errors import UserError
 from groundup.plan.scaling.laws import Array, ChinchillaLaw, KaplanLaw, Law, TiedLaw, form
-from groundup.plan.scaling.repetition import MUENNIGHOFF, Repetition
+from groundup.plan.scaling.repetition import TOKENS_ONLY, Repetition
 from groundup.plan.scaling.runs import Runs
 
 DELTA = 1e-3
@@ -24,8 +24,6 @@ _EXPONENTS, _SHARES = (0.2, 0.35, 0.5, 0.8), (0.1, 0.4, 0.7, 0.9)
 _BEST_STARTS = 6
 _LEAST_EXPONENT, _MOST_EXPONENT = 0.02, 3.0
 _LEAST_SHARE = 1e-3
-# Where text is repeated, its worth depends on the law and the law on its worth.
-_ROUNDS = 4
 
 # (constants (5,), log N (R,), log D (R,)) -> log loss (R,) and its derivatives (R, 5).
 _LogLoss: TypeAlias = Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -37,7 +35,7 @@ def fit_law(
     *,
     weights: Array | None = None,
     start: Law | None = None,
-    repetition: Repetition = MUENNIGHOFF,
+    repetition: Repetition = TOKENS_ONLY,
 ) -> Law:
     """The law of a form that fits the runs best.
 
@@ -46,7 +44,7 @@ def fit_law(
         form_name: tied, chinchilla or kaplan.
         weights: (R,) how often each run counts; once by default.
         start: begin here alone, such as at the fit to almost the same runs, instead of at many places.
-        repetition: what repeated text is worth.
+        repetition: what repeated text is worth, whatever the size of the model.
 
     Raises:
         UserError: an unknown form, or too few runs for it.
@@ -57,11 +55,7 @@ def fit_law(
             f"{len(runs)} runs are too few for the form '{form_name}' with {kind.num_constants} constants; "
             f"give {kind.num_constants + 1} or more"
         )
-    law = _fit_fresh(_as_fresh(runs, None, repetition), kind, weights, start)
-    if runs.unique_tokens is None or not (runs.tokens > runs.unique_tokens).any():
-        return replace(law, unit=runs.unit, repetition=repetition)
-    for _ in range(_ROUNDS):
-        law = _fit_fresh(_as_fresh(runs, law, repetition), kind, weights, law)
+    law = _fit_fresh(_as_fresh(runs, repetition), kind, weights, start)
     return replace(law, unit=runs.unit, repetition=repetition)
 
 
@@ -80,18 +74,14 @@ def _unique(runs: Runs) -> list[float] | list[None]:
     return [None] * len(runs) if runs.unique_tokens is None else list(runs.unique_tokens)
 
 
-def _as_fresh(runs: Runs, law: Law | None, repetition: Repetition) -> Runs:
-    """The runs as if no text had been read twice: with what their size and tokens were worth."""
+def _as_fresh(runs: Runs, repetition: Repetition) -> Runs:
+    """The runs as if no text had been read twice: with the tokens that theirs were worth, without overfitting."""
     if runs.unique_tokens is None:
         return runs
     rows = zip(runs.parameters, runs.tokens, runs.unique_tokens, strict=True)
-    worths = [
-        repetition.worth(size, tokens, unique, law.parameters_for(unique) if law else np.inf)
-        for size, tokens, unique in rows
-    ]
+    worths = [repetition.worth(*row, optimal_parameters=np.inf) for row in rows]
     return replace(
         runs,
-        parameters=np.array([worth.parameters for worth in worths]),
         tokens=np.array([worth.tokens for worth in worths]),
         losses=runs.losses / (1.0 + np.array([worth.overfitting for worth in worths])),
         unique_tokens=None,
@@ -171,9 +161,7 @@ def _starts(losses: Array, sizes: Array, tokens: Array, kind: type[Law]) -> list
             continue
         floor = share * losses.min()
         above = losses - floor
-        size_power, data_power, power = (
-            (alpha / beta, 1.0, beta) if kind is KaplanLaw else (alpha, beta, 1.0)
-        )
+        size_power, data_power, power = (alpha / beta, 1.0, beta) if kind is KaplanLaw else (alpha, beta, 1.0)
         target = above ** (1.0 / power)
         columns = np.stack([np.exp(-size_power * sizes), np.exp(-data_power * tokens)], axis=1) / target[:, None]
         factors = np.linalg.lstsq(columns, np.ones_like(losses), rcond=None)[0]

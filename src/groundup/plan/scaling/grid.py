@@ -60,7 +60,9 @@ def choose_grid(
             "a sweep varies the model's size, but the recipe fixes it; leave model.num_layers and model.width unset"
         )
     if budget.kind not in {"seconds", "flops", "tokens"}:
-        raise UserError(f"a sweep's --budget cannot be in {budget.kind}; give time (8m), FLOPs (1e15flop) or tokens")
+        raise UserError(
+            f"a sweep's --budget cannot be in {budget.kind}; give time (8m), FLOPs (1e15flop) or tokens"
+        )
     grid = _Grid(recipe, hardware, corpus, vocabulary_size, runs)
     amount = budget.amount / runs
     if budget.kind == "seconds":

@@ -84,7 +84,8 @@ class Law(ABC):
 
     def with_constants(self, constants: Sequence[float]) -> Self:
         """The same form with other values of E, A, alpha, B, beta."""
-        return replace(self, **dict(zip(_CONSTANTS, constants, strict=True)))
+        named: dict[str, Any] = dict(zip(_CONSTANTS, constants, strict=True))
+        return replace(self, **named)
 
     @property
     def constants(self) -> tuple[float, ...]:

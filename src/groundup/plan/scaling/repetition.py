@@ -60,12 +60,17 @@ class Repetition:
         if tokens <= unique_tokens:
             return Worth(parameters, tokens, 0.0)
         repetitions = tokens / unique_tokens - 1.0
-        base = min(parameters, optimal_parameters)
         return Worth(
-            base * (1.0 + _levelling_off(parameters / base - 1.0, self.size_decay)),
+            self._worth_of_size(parameters, optimal_parameters),
             unique_tokens * (1.0 + _levelling_off(repetitions, self.data_decay)),
             self.overfitting.share(parameters, repetitions, unique_tokens) if self.overfitting else 0.0,
         )
+
+    def _worth_of_size(self, parameters: float, optimal_parameters: float) -> float:
+        if parameters <= optimal_parameters or math.isinf(self.size_decay):
+            return parameters
+        surplus = parameters / optimal_parameters - 1.0
+        return optimal_parameters * (1.0 + _levelling_off(surplus, self.size_decay))
 
 
 def _levelling_off(amount: float, limit: float) -> float:
@@ -75,3 +80,6 @@ def _levelling_off(amount: float, limit: float) -> float:
 
 MUENNIGHOFF = Repetition()
 """As published, without overfitting."""
+
+TOKENS_ONLY = Repetition(size_decay=math.inf)
+"""For laws fitted to runs with repeats: few small runs cannot tell which size their text calls for."""

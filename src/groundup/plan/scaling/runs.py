@@ -87,7 +87,9 @@ def read_runs(source: Path, loss_column: str | None = None, where: Mapping[str, 
 def _rows(source: Path, where: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
     file = source / ROWS if source.is_dir() else source
     if not file.is_file():
-        raise UserError(f"there is no {file}; give a .csv or .jsonl file, or the folder of a `groundup scaling sweep`")
+        raise UserError(
+            f"there is no {file}; give a .csv or .jsonl file, or the folder of a `groundup scaling sweep`"
+        )
     try:
         text = file.read_text("utf-8")
         rows: list[Mapping[str, Any]]

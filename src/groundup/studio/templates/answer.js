@@ -9,12 +9,20 @@
   }
 
   function draw() {
-    figures.forEach((figure, place) => {
-      const { xaxis, yaxis, ...own } = figure.layout;
+    figures.forEach(({ data, height, layout: { xaxis, yaxis, ...own } }, place) => {
+      const element = document.getElementById(`chart-${place}`);
+      // In narrow windows each name of the legend takes a line of its own, and values beside bars need room.
+      const lines = narrow.matches && own.showlegend ? data.length : 0;
+      element.style.height = `${height + 20 * lines}px`;
       const whole = layout({
-        ...own, margin: { l: 8, r: 8, t: 12, b: 8 }, hovermode: "closest", xaxis: axisOf(xaxis), yaxis: axisOf(yaxis),
+        ...own,
+        margin: { l: 8, r: narrow.matches && own.barmode ? 36 : 8, t: 12, b: 8 },
+        legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal", font: { size: 12 } },
+        hovermode: "closest",
+        xaxis: axisOf(xaxis),
+        yaxis: axisOf(yaxis),
       });
-      Plotly.react(`chart-${place}`, resolve(figure.data), whole, config);
+      Plotly.react(element, resolve(data), whole, config);
     });
   }
 
