@@ -2,11 +2,11 @@
 
     python benchmarks/planner.py memory --runs ../shared/data/ultrascale/bench_1b_3b.csv
 
-The constants are fitted to the runs of one size of model and tried on those of the other, both ways; then to all of
-them, and printed as `groundup.plan.cluster.memory` keeps them. nanotron writes down the peak of rank 0, which has the
-pipeline's first stage, and that is what is compared; whether a run fits depends on the greatest stage. Runs without
-figures have crashed, not all of them for lack of memory: not those of which another run, that must need as much or
-more, has ended.
+The constants are fitted to the runs of one size of model and tried on those of the other, both ways; then to all
+of them, as `groundup.plan.cluster.memory` keeps them. nanotron writes down the peak of rank 0, which has the first
+stage of the pipeline, and that is what is compared; whether a run fits depends on the greatest stage. Runs without
+figures have crashed, not all of them for lack of memory: not those beside which another run, that must need as much
+or more, has ended.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from tokenizer_rounds import print_table
 
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.memory import FORMULAS_ALONE, H100_NANOTRON, MemoryConstants, device_memory
@@ -24,6 +23,7 @@ from groundup.plan.cluster.memory_fit import MeasuredMemory, calibrate
 from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.models import named_shape
 from groundup.shape import Shape
+from tokenizer_rounds import print_table
 
 # What nanotron keeps: weights in bfloat16, gradients and master weights in float32.
 RECIPE = STATE_RECIPES["bf16-main-grads"]

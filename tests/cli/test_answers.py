@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -53,12 +52,31 @@ def test_nothing_is_printed_before_an_error(
     assert capsys.readouterr().out == ""
 
 
-@pytest.fixture
-def json_of(groundup: Cli) -> Callable[..., dict[str, Any]]:
-    def run(*arguments: str | Path) -> dict[str, Any]:
-        finished = groundup(*arguments, "--json")
-        assert finished.returncode == 0, finished.stderr
-        read: dict[str, Any] = json.loads(finished.stdout)
-        return read
+def test_a_verb_prints_one_object_and_all_else_elsewhere(groundup: Cli, tmp_path: Path) -> None:
+    page = tmp_path / "new" / "ledger.html"
+    finished = groundup("plan", "ledger", "gpt2", "--json", "--explain", "all", "--html", page)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("\n") == 1
+    assert json.loads(finished.stdout)["parameters"] == 124_439_808
+    assert "parameters = " in finished.stderr
+    assert "= 124,439,808" in finished.stderr
+    assert str(page) in finished.stderr.replace("\n", "")
+    assert 'data-figure="parameters"' in page.read_text("utf-8")
 
-    return run
+
+def test_a_verb_fits_a_terminal_of_80_columns(groundup: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    finished = groundup("plan", "memory", "--params", "70B", "--gpus", "64")
+    assert finished.returncode == 0, finished.stderr
+    assert max(map(len, finished.stdout.splitlines())) <= 80
+    assert "parameters" in finished.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_unknown_figure_is_one_line_with_the_nearest_name(groundup: Cli, options: tuple[str, ...]) -> None:
+    finished = groundup("plan", "ledger", "gpt2", "--explain", "parameter", *options)
+    assert finished.returncode == 2
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("error: --explain parameter: ")
+    assert "did you mean 'parameters'?" in line
+    assert finished.stdout == (json.dumps({"error": line.removeprefix("error: ")}) + "\n" if options else "")

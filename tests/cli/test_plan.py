@@ -95,7 +95,7 @@ def test_a_fixed_size_takes_the_tokens_that_the_budget_buys(plan: Callable[..., 
         (["--budget", "10m", "--data", "nowhere.txt"], "neither a file nor a size"),
         (["--budget", "0.01s"], "too little"),
         (["--budget", "1s", "--hardware", "h100x8"], "too little"),
-        (["--budget", "2h", "--hardware", "h100x8", "--shape", "llama3-405b"], "memory"),
+        (["--budget", "2h", "--hardware", "h100x8", "--shape", "llama3-405b"], "does not fit"),
         (["--budget", "10m", "--shape", "llama9-8b"], "llama"),
     ],
 )

@@ -35,7 +35,7 @@ def test_explanations_and_page(groundup: Groundup, tmp_path: Path) -> None:
     page = tmp_path / "ledger.html"
     explained = groundup("plan", "ledger", "llama3-8b", "--explain", "kv_cache_bytes_per_token", "--html", page)
     assert explained.returncode == 0, explained.stderr
-    assert "2 L K d b" in explained.stdout
+    assert "2 L K d b / 8" in explained.stdout
     assert "query" in page.read_text("utf-8")
 
 

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from typing import Any
 
@@ -43,8 +44,10 @@ def test_gpt3_as_textbooks_count_it() -> None:
     }
     values = answer.as_json()
     assert values["matrix_parameters"] == 175_181_291_520
-    assert matrices["query"]["size_by_head"] == "128 × 12,288"
-    assert matrices["output"]["size_by_head"] == "12,288 × 128"
+    heads = _rows(answer, "heads", "category")
+    assert (heads["query"]["size"], heads["output"]["size"]) == ("128 × 12,288", "12,288 × 128")
+    assert {row["parameters"] for row in heads.values()} == {1_572_864}
+    assert {row["matrices"] for row in heads.values()} == {96 * 96}
     assert matrices["up"]["size"] == "49,152 × 12,288"
     # Attention a third, feed-forward two thirds.
     attention = sum(matrices[name]["share"] for name in ("query", "key", "value", "output"))
@@ -55,9 +58,7 @@ def test_gpt3_as_textbooks_count_it() -> None:
 def test_the_three_ways_of_counting_gpt3s_matrices() -> None:
     """3Blue1Brown's 27,938 cuts query, key and value by head, but not the output."""
     values = _ledger("gpt3").as_json()
-    counted = [
-        values[name] for name in ("matrix_count", "matrix_count_by_head", "matrix_count_by_head_with_output")
-    ]
+    counted = [values[name] for name in ("matrix_count", "matrix_count_split", "matrix_count_all_split")]
     assert counted == [578, 27_938, 37_058]
     assert all(f"{count:,}" in " ".join(values["notes"]) for count in counted)
 
@@ -105,15 +106,15 @@ def test_gpt3s_training_cost_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("parameters", "matrix_parameters", "bf16_bytes", "kv_cache_bytes_per_token"),
+        *("parameters", "non_embedding_parameters", "matrix_parameters", "bf16_bytes", "kv_cache_bytes_per_token"),
         *("forward_flops_per_token", "train_flops_per_token"),
-        *("matrix_count", "matrix_count_by_head", "matrix_count_by_head_with_output"),
+        *("matrix_count", "matrix_count_split", "matrix_count_all_split"),
     ],
 )
 @pytest.mark.parametrize("model", ["gpt3", "llama3-8b"])
 def test_a_formula_gives_its_figure(model: str, name: str) -> None:
     figure = next(one for one in _ledger(model, 777).figures if one.name == name)
-    product = figure.formula.replace(" + ", "+").replace(" ", "*").replace("+", " + ").replace("3*(", "3*(")
+    product = re.sub(r"(?<![-+/]) (?![-+/])", "*", figure.formula)
     assert eval(product, {}, dict(figure.values)) == figure.value
 
 

@@ -126,6 +126,16 @@ def test_series_of_different_places_are_aligned() -> None:
     assert aligned(chart) == (["a", "b", "c"], [[1.0, 2.0, None], [None, 3.0, None]])
 
 
+def test_an_axis_says_its_unit_once() -> None:
+    def titles(label: str) -> list[str]:
+        chart = Chart("name", "title", "points", "steps", label, "steps", "seconds", [Series("", [1], [2.0])])
+        layout = plotly_figure(chart)["layout"]
+        return [layout["xaxis"]["title"], layout["yaxis"]["title"]]
+
+    assert titles("time of a step") == ["steps", "time of a step (s)"]
+    assert titles("time in s") == ["steps", "time in s"]
+
+
 def test_names_that_are_alike_keep_bars_of_their_own() -> None:
     chart = Chart("name", "title", "bars", "", "bytes", "", "bytes", [Series("one", ["same", "same"], [1.0, 2.0])])
     figure = plotly_figure(chart)

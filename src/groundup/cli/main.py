@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from groundup import __version__
-from groundup.cli import bench, build, doctor, evaluate, generate, recipes, report, tokenizer
+from groundup.cli import bench, build, doctor, evaluate, generate, plan, recipes, report, scaling, tokenizer
 from groundup.errors import UserError
 
 app = typer.Typer(
@@ -18,11 +18,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(plan.app, name="plan", help="Say what a budget buys: model, time, memory, cost and loss.")
 app.command("build")(build.build)
 app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
+app.add_typer(scaling.app, name="scaling", help="Runs of many sizes, the law of their loss, its predictions.")
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)

@@ -3,12 +3,16 @@
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from rich.text import Text
 
-from groundup.plan.figures import Chart, Value
+from groundup.plan.figures import Chart, Unit, Value
 from groundup.studio.answer_charts import aligned
 from groundup.studio.values import written
+
+# The heights of the pieces of a bar, one for each series.
+_Bar: TypeAlias = Sequence[float | None]
 
 # Each series has a character of its own beside its colour, so that plain text and all eyes tell them apart.
 _FILLS = "█▓▒░▚╳┼"
@@ -20,27 +24,33 @@ _MOST_NAMES = 24
 def bar_lines(chart: Chart, width: int) -> Iterator[Text]:
     """The lines of a chart of kind `stack` or `bars`, at most `width` columns wide."""
     names, heights = aligned(chart)
-    labels = [written(name, chart.x_unit) for name in names]
     every, shown = _shown(names)
-    stacked = chart.kind == "stack"
-    rows = {place: _rows(chart, [row[place] for row in heights]) for place in shown}
-    ends = {place: [written(_sum(row), chart.y_unit) for row in rows[place]] for place in shown}
-    greatest = max((_sum(row) or 0.0 for place in shown for row in rows[place]), default=0.0)
-    label_width = max((len(labels[place]) for place in shown), default=0)
-    above = label_width > width // 3  # then labels have lines of their own
-    indent = 2 if above else label_width + 2
-    room = width - indent - 2 - max((len(end) for place in shown for end in ends[place]), default=0)
-    scale = max(min(room, _LONGEST_BAR), 1) / greatest if greatest > 0 else 0.0
-    for place in shown:
-        if above:
-            yield from (Text(line) for line in textwrap.wrap(labels[place], width))
-        for number, (row, end) in enumerate(zip(rows[place], ends[place], strict=True)):
-            head = "" if above or number else labels[place]
-            yield Text.assemble(head.ljust(indent), _bar(row, scale), "  ", end)
+    groups = [
+        (written(names[place], chart.x_unit), _bars(chart, [row[place] for row in heights])) for place in shown
+    ]
+    yield from _drawn(groups, chart.y_unit, width)
     if len(shown) < len(names):
         rest = f"every {every}. is shown" if every > 1 else f"and {len(names) - len(shown)} more"
         yield Text(f"{rest}: --html FILE draws all", style="dim")
-    yield from _legend(chart, heights, single=stacked and len(names) == 1, width=width)
+    yield from _legend(chart, heights, single=chart.kind == "stack" and len(names) == 1, width=width)
+
+
+def _drawn(groups: Sequence[tuple[str, Sequence[_Bar]]], unit: Unit, width: int) -> Iterator[Text]:
+    """A line for each bar, with the label of its group and the sum of its pieces."""
+    bars = [bar for _, group in groups for bar in group]
+    greatest = max((_sum(bar) or 0.0 for bar in bars), default=0.0)
+    label_width = max((len(label) for label, _ in groups), default=0)
+    above = label_width > width // 3  # then labels have lines of their own
+    indent = 2 if above else label_width + 2
+    room = width - indent - 2 - max((len(written(_sum(bar), unit)) for bar in bars), default=0)
+    longest = max(min(room, _LONGEST_BAR), 1)
+    for label, group in groups:
+        if above:
+            yield from map(Text, textwrap.wrap(label, width))
+        for number, bar in enumerate(group):
+            head = "" if above or number else label
+            pieces = _pieces(bar, greatest, longest)
+            yield Text.assemble(head.ljust(indent), pieces, "  ", written(_sum(bar), unit))
 
 
 def _shown(names: Sequence[Value]) -> tuple[int, range]:
@@ -49,21 +59,21 @@ def _shown(names: Sequence[Value]) -> tuple[int, range]:
     return every, range(0, min(len(names), _MOST_NAMES * every), every)
 
 
-def _rows(chart: Chart, heights: Sequence[float | None]) -> list[list[float | None]]:
-    """The bars at one place, each with the heights of all series' pieces in it."""
+def _bars(chart: Chart, heights: Sequence[float | None]) -> list[_Bar]:
+    """The bars at one place: one of all series, or one for each."""
     if chart.kind == "stack":
-        return [list(heights)]
-    return [[None] * number + [height] for number, height in enumerate(heights)]
+        return [heights]
+    return [[*[None] * number, height] for number, height in enumerate(heights)]
 
 
-def _bar(heights: Sequence[float | None], scale: float) -> Text:
-    """Pieces whose ends are rounded, so that the length of the whole is right."""
-    bar, end, total = Text(), 0, 0.0
-    for number, height in enumerate(heights):
+def _pieces(bar: _Bar, greatest: float, longest: int) -> Text:
+    """A bar whose pieces' ends are rounded, so that the length of the whole is right: `longest` for `greatest`."""
+    drawn, end, total = Text(), 0, 0.0
+    for number, height in enumerate(bar):
         total += max(height or 0.0, 0.0)
-        begin, end = end, round(total * scale)
-        bar.append_text(_piece(number, end - begin))
-    return bar
+        begin, end = end, round(total / greatest * longest) if greatest > 0 else 0
+        drawn.append_text(_piece(number, end - begin))
+    return drawn
 
 
 def _piece(number: int, length: int) -> Text:
@@ -85,7 +95,7 @@ def _legend(chart: Chart, heights: Sequence[Sequence[float | None]], single: boo
     yield line
 
 
-def _sum(pieces: Sequence[float | None]) -> float | None:
-    """The length of a bar; None where nothing is known of it."""
-    known = [piece for piece in pieces if piece is not None]
+def _sum(bar: _Bar) -> float | None:
+    """How much it stands for; None where nothing is known of it."""
+    known = [height for height in bar if height is not None]
     return sum(known) if known else None

@@ -18,8 +18,9 @@ from groundup.studio.values import cell, exact, heading, is_number, result
 
 _ALL = "all"
 _GAP = 2
-# A cell of text may be broken into lines, but none narrower than this.
+# A cell of text may be broken between words, into lines no narrower than this; only longer words are broken.
 _LEAST_TEXT = 12
+_LONGEST_WORD = 24
 
 
 def plain(answer: Answer) -> dict[str, Any]:
@@ -136,11 +137,11 @@ def _show_table(table: Table, display: Display) -> None:
         display.say("none", style="dim")
         return
     columns = [_as_text(column, [row[place] for row in table.rows]) for place, column in enumerate(table.columns)]
-    blocks = list(_blocks(columns, display.console.width, len(str(len(table.rows)))))
-    for number, block in enumerate(blocks):
+    numbers = _Column("#", [str(row + 1) for row in range(len(table.rows))], textual=False)
+    for number, block in enumerate(_blocks(columns, numbers, display.console.width)):
         if number:
             display.say("")
-        display.console.print(_block(block, len(table.rows), numbered=len(blocks) > 1))
+        display.console.print(_block(block, display.console.width))
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,21 @@ class _Column:
 
     @property
     def least_width(self) -> int:
-        """How narrow it can be; headings are broken between words."""
-        words = max(map(len, self.heading.split()), default=0)
+        """How narrow it can be."""
         widest = max(map(len, self.cells))
-        return max(words, min(widest, _LEAST_TEXT) if self.textual else widest)
+        if not self.textual:
+            return max(_longest_word(self.heading), widest)
+        word = max(map(_longest_word, [self.heading, *self.cells]))
+        return max(min(widest, _LEAST_TEXT), min(word, _LONGEST_WORD))
+
+    @property
+    def full_width(self) -> int:
+        """How wide it is where there is room."""
+        return max(map(len, [self.heading, *self.cells]))
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
 
 
 def _as_text(column: Column, values: Sequence[Value]) -> _Column:
@@ -164,30 +176,35 @@ def _as_text(column: Column, values: Sequence[Value]) -> _Column:
     return _Column(heading(column), [cell(value, column.unit) for value in values], textual)
 
 
-def _blocks(columns: Sequence[_Column], available: int, number_width: int) -> Iterator[list[_Column]]:
-    """Columns that fit beside each other; with the width of row numbers, if they do not all fit at once."""
-    if sum(column.least_width + _GAP for column in columns) - _GAP <= available:
-        yield list(columns)
-        return
+def _blocks(columns: Sequence[_Column], numbers: _Column, available: int) -> Iterator[list[_Column]]:
+    """Columns that fit beside each other; each time with the rows' numbers, if they do not all fit at once."""
     block: list[_Column] = []
-    used = number_width
+    if _width(columns) > available:
+        block.append(numbers)
     for column in columns:
-        if block and used + _GAP + column.least_width > available:
+        if len(block) > 1 and _width([*block, column]) > available:
             yield block
-            block, used = [], number_width
+            block = [numbers]
         block.append(column)
-        used += _GAP + column.least_width
     yield block
 
 
-def _block(columns: Sequence[_Column], num_rows: int, numbered: bool) -> Grid:
+def _width(columns: Sequence[_Column]) -> int:
+    return sum(column.least_width + _GAP for column in columns) - _GAP
+
+
+def _block(columns: Sequence[_Column], available: int) -> Grid:
+    """A grid, in which texts are given the room that is left before headings are."""
     grid = Grid(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
-    if numbered:
-        grid.add_column("#", justify="right", style="dim")
-    for column in columns:
+    widths = [column.least_width for column in columns]
+    left = max(available - _width(columns), 0)
+    for place in sorted(range(len(columns)), key=lambda place: not columns[place].textual):
+        more = min(columns[place].full_width - widths[place], left)
+        widths[place] += more
+        left -= more
+    for column, width in zip(columns, widths, strict=True):
         side: Literal["left", "right"] = "left" if column.textual else "right"
-        grid.add_column(Text(column.heading), justify=side, overflow="fold", min_width=column.least_width)
-    for row in range(num_rows):
-        number = [str(row + 1)] if numbered else []
-        grid.add_row(*number, *(Text(column.cells[row]) for column in columns))
+        grid.add_column(Text(column.heading), justify=side, overflow="fold", width=width)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        grid.add_row(*map(Text, row))
     return grid

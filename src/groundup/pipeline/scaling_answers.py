@@ -107,9 +107,12 @@ def fit_answer(fit: Fit, runs: Runs, source: str, file: Path) -> Answer:
             *_tokens_a_parameter(fitted, known.largest_flops),
         ],
         tables=[
-            Table("forms", "Error of each form, a run left out at a time",
-                  [Column("form", "form"), Column("formula", "formula"), Column("error", "error", "share")],
-                  [[name, FORMS[name].formula, error] for name, error in _ranked(fit.errors)]),
+            Table("forms", "Errors of each form for runs that it was not fitted to",
+                  [Column("form", "form"), Column("formula", "formula"),
+                   Column("left_out", "each run left out in turn", "share"),
+                   Column("beyond", "largest models and longest runs", "share")],
+                  [[name, FORMS[name].formula, fit.contest.left_out[name], fit.contest.beyond[name]]
+                   for name in fit.contest.laws]),
             Table("residuals", "Each run beside the law",
                   [Column("parameters", "N", "count"), Column("tokens", "tokens", "tokens"),
                    Column("loss", "measured", law.unit), Column("law", "law", law.unit),
@@ -118,10 +121,6 @@ def fit_answer(fit: Fit, runs: Runs, source: str, file: Path) -> Answer:
         charts=[_iso_flop_chart(fitted, runs), _compute_chart(fitted, runs)],
         notes=[_why(fit), *_warnings(fitted, runs), f"next: groundup scaling predict {file} --budget ..."],
     )  # fmt: skip
-
-
-def _ranked(errors: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(errors.items(), key=lambda pair: pair[1])
 
 
 def _constants(law: Law, resampled: Sequence[Sequence[float]]) -> list[Figure]:
@@ -162,11 +161,16 @@ def _tokens_a_parameter(fitted: FittedLaw, flops: float) -> list[Figure]:
 
 
 def _why(fit: Fit) -> str:
-    ranked = _ranked(fit.errors)
-    law = fit.fitted.law
-    others = ", ".join(f"{name} {error:.2%}" for name, error in ranked if name != law.form)
-    chosen = f"form {law.form}: a run that is left out is missed by {fit.errors[law.form]:.2%} (root mean square)"
-    return f"{chosen}; {others}" if others else chosen
+    """Which form, and on what ground."""
+    held, form = fit.contest, fit.fitted.law.form
+    beyond = None not in held.beyond.values()
+    what = (
+        "the largest models and longest runs, when fitted to the others,"
+        if beyond
+        else "each run left out in turn"
+    )
+    errors = ", ".join(f"{name} by {held.error(name):.2%}" for name in sorted(held.laws, key=held.error))
+    return f"form {form}: {what} are missed {errors} (root mean square; tied is taken unless another is a fifth better)"
 
 
 def _warnings(fitted: FittedLaw, runs: Runs) -> list[str]:

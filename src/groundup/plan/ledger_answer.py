@@ -2,16 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from groundup.plan.cluster.inference import cache_bytes_per_token
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Unit
 from groundup.plan.flops import forward_flops_by_part, forward_flops_per_token
 from groundup.plan.parameters import ledger, non_embedding, total
 from groundup.plan.stored import StoredTensor, patterns, trained
-from groundup.plan.tensors import heads_of, product_matrices, tensors_of
+from groundup.plan.tensors import heads_of, product_matrices, size_text, tensors_of
 from groundup.shape import Shape
 
+# Counts have no unit, so that they are written in full: a ledger is exact.
 # Bytes a parameter; those of scales, which 8 and 4 bits need besides, are not counted.
 _PRECISIONS = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "int4": 0.5}
-_CACHE_BYTES = 2  # keys and values are kept in 16 bits
+_EMBEDDINGS = ("embedding", "position", "unembedding")
+_CACHE_BITS = 16
 
 
 def ledger_answer(
@@ -30,7 +33,7 @@ def ledger_answer(
             *_token_figures(shape, length),
             *_matrix_figures(shape),
         ],
-        tables=[_weights_table(shape), _matrices_table(shape), _flops_table(shape, length)],
+        tables=[_weights_table(shape), _matrices_table(shape), _heads_table(shape), _flops_table(shape, length)],
         charts=[
             _bars("parameters_by_category", "Parameters by category", "parameters",
                   _nonzero(ledger(shape)), "count"),
@@ -46,21 +49,21 @@ def stored_answer(tensors: Sequence[StoredTensor], title: str, why: str) -> Answ
     kept = trained(tensors)
     parameters = sum(tensor.parameters for tensor in kept)
     rows = [
-        (one.name, one.parameters, one.parameters / parameters, one.copies, _size(one.dimensions), one.dtype)
+        (one.name, one.parameters, one.parameters / parameters, one.copies, size_text(one.dimensions), one.dtype)
         for one in patterns(kept)
     ]
     columns = [
         Column("pattern", "tensors"),
-        Column("parameters", "parameters", "count"),
+        Column("parameters", "parameters"),
         Column("share", "share", "share"),
-        Column("copies", "how many", "count"),
+        Column("copies", "how many"),
         Column("size", "size of each"),
         Column("dtype", "format"),
     ]
     return Answer(
         title=title,
         figures=[
-            Figure("parameters", "parameters", parameters, "count", source="summed over the file's tensors"),
+            Figure("parameters", "parameters", parameters, "", source="summed over the file's tensors"),
             Figure("stored_bytes", "bytes as stored", sum(tensor.num_bytes for tensor in kept), "bytes"),
             *_byte_figures(parameters),
         ],
@@ -74,16 +77,18 @@ def _size_figures(shape: Shape, source: str) -> list[Figure]:
     counts = ledger(shape)
     return [
         Figure("family", "family", shape.family, source=source),
-        Figure("parameters", "parameters", total(shape), "count", formula=" + ".join(_nonzero(counts)),
+        Figure("parameters", "parameters", total(shape), "", formula=" + ".join(_nonzero(counts)),
                values=_nonzero(counts), source="equal to what torch counts; a tied unembedding counts once"),
-        Figure("non_embedding_parameters", "without embeddings", non_embedding(shape), "count",
-               formula="blocks + norms", source="what Kaplan et al. 2020 (arXiv:2001.08361) call N"),
-        Figure("num_layers", "layers", shape.num_layers, "count"),
-        Figure("width", "width", shape.width, "count"),
-        Figure("num_heads", "heads", shape.num_heads, "count"),
-        Figure("num_kv_heads", "key/value heads", shape.num_kv_heads, "count"),
-        Figure("feedforward_width", "feed-forward width", shape.feedforward_width, "count"),
-        Figure("vocabulary_size", "vocabulary", shape.vocabulary_size, "count"),
+        Figure("non_embedding_parameters", "without embeddings", non_embedding(shape), "",
+               formula="N - embedding - position - unembedding",
+               values={"N": total(shape)} | {name: counts[name] for name in _EMBEDDINGS},
+               source="what Kaplan et al. 2020 (arXiv:2001.08361) call N"),
+        Figure("num_layers", "layers", shape.num_layers),
+        Figure("width", "width", shape.width),
+        Figure("num_heads", "heads", shape.num_heads),
+        Figure("num_kv_heads", "key/value heads", shape.num_kv_heads),
+        Figure("feedforward_width", "feed-forward width", shape.feedforward_width),
+        Figure("vocabulary_size", "vocabulary", shape.vocabulary_size),
         Figure("context", "context", shape.context, "tokens"),
     ]  # fmt: skip
 
@@ -100,6 +105,7 @@ def _byte_figures(parameters: int) -> list[Figure]:
 def _token_figures(shape: Shape, length: int) -> list[Figure]:
     forward = forward_flops_per_token(shape, length)
     in_products = sum(matrix.parameters for name, matrix in product_matrices(shape).items() if name != "embedding")
+    cache = int(cache_bytes_per_token(shape, _CACHE_BITS))
     heads_width = shape.num_heads * shape.head_width
     attention = {"P": in_products, "L": shape.num_layers, "W": heads_width, "T": length}
     source = "multiplication and addition count as two; causal attention; Kaplan et al. 2020 (arXiv:2001.08361)"
@@ -108,17 +114,13 @@ def _token_figures(shape: Shape, length: int) -> list[Figure]:
                formula="2 P + 2 L W T", values=attention, source=source),
         Figure("train_flops_per_token", "operations of a token, training", 3 * forward, "flops",
                formula="3 (2 P + 2 L W T)", values=attention, source=f"the backward pass costs twice; {source}"),
-        Figure("kv_cache_bytes_per_token", "key/value cache of a token", _cache_bytes(shape), "bytes",
-               formula="2 L K d b",
-               values={"L": shape.num_layers, "K": shape.num_kv_heads, "d": shape.head_width, "b": _CACHE_BYTES},
+        Figure("kv_cache_bytes_per_token", "key/value cache of a token", cache, "bytes",
+               formula="2 L K d b / 8",
+               values={"L": shape.num_layers, "K": shape.num_kv_heads, "d": shape.head_width, "b": _CACHE_BITS},
                source="a key and a value for each layer and key/value head, in 16 bits"),
-        Figure("kv_cache_bytes", f"key/value cache of {length:,} tokens", length * _cache_bytes(shape), "bytes",
-               formula="T c", values={"T": length, "c": _cache_bytes(shape)}),
+        Figure("kv_cache_bytes", f"key/value cache of {length:,} tokens", length * cache, "bytes",
+               formula="T c", values={"T": length, "c": cache}),
     ]  # fmt: skip
-
-
-def _cache_bytes(shape: Shape) -> int:
-    return 2 * shape.num_layers * shape.num_kv_heads * shape.head_width * _CACHE_BYTES
 
 
 def _matrix_figures(shape: Shape) -> list[Figure]:
@@ -128,16 +130,16 @@ def _matrix_figures(shape: Shape) -> list[Figure]:
     whole = sum(matrix.copies for matrix in matrices.values())
     split, all_split = _cut_by_heads(shape, ("query", "key", "value")), _cut_by_heads(shape, heads_of(shape))
     return [
-        Figure("matrix_parameters", "parameters in matrices", sum(counts.values()), "count",
+        Figure("matrix_parameters", "parameters in matrices", sum(counts.values()), "",
                formula=" + ".join(counts), values=counts,
                source="embedding and unembedding each, tied or not; no biases, norms or learned positions"),
-        Figure("matrix_count", "matrices", whole, "count", formula="2 + L m",
+        Figure("matrix_count", "matrices", whole, "", formula="2 + L m",
                values={"L": shape.num_layers, "m": (whole - 2) // shape.num_layers},
                source="query, key, value and output as one matrix for all heads of a layer"),
-        Figure("matrix_count_by_head", "matrices, query, key and value by head", split, "count", formula="2 + L m",
+        Figure("matrix_count_split", "query, key, value by head", split, "", formula="2 + L m",
                values={"L": shape.num_layers, "m": (split - 2) // shape.num_layers},
                source="output as one matrix for all heads of a layer"),
-        Figure("matrix_count_by_head_with_output", "matrices, output by head too", all_split, "count",
+        Figure("matrix_count_all_split", "and output by head", all_split, "",
                formula="2 + L m", values={"L": shape.num_layers, "m": (all_split - 2) // shape.num_layers}),
     ]  # fmt: skip
 
@@ -161,9 +163,9 @@ def _weights_table(shape: Shape) -> Table:
     ]  # fmt: skip
     columns = [
         Column("category", "category"),
-        Column("parameters", "parameters", "count"),
+        Column("parameters", "parameters"),
         Column("share", "share", "share"),
-        Column("tensors", "tensors", "count"),
+        Column("tensors", "tensors"),
         Column("sizes", "sizes"),
     ]
     return Table("weights", "Every weight, biases with their matrices", columns, rows)
@@ -171,31 +173,37 @@ def _weights_table(shape: Shape) -> Table:
 
 def _matrices_table(shape: Shape) -> Table:
     """The matrices alone, as textbooks count."""
-    matrices, heads = product_matrices(shape), heads_of(shape)
+    matrices = product_matrices(shape)
     parameters = sum(matrix.parameters for matrix in matrices.values())
     rows = [
-        (name, one.parameters, one.parameters / parameters, one.copies, one.size, one.copies * heads.get(name, 1),
-         _head_size(name, one.dimensions, heads))
-        for name, one in matrices.items()
-    ]  # fmt: skip
+        (name, one.parameters, one.parameters / parameters, one.copies, one.size) for name, one in matrices.items()
+    ]
     columns = [
         Column("category", "category"),
-        Column("parameters", "parameters", "count"),
+        Column("parameters", "parameters"),
         Column("share", "share", "share"),
-        Column("matrices", "matrices", "count"),
+        Column("matrices", "matrices"),
         Column("size", "size of each"),
-        Column("by_head", "by head", "count"),
-        Column("size_by_head", "size by head"),
     ]
     return Table("matrices", "The matrices, embedding and unembedding each", columns, rows)
 
 
-def _head_size(name: str, dimensions: tuple[int, ...], heads: dict[str, int]) -> str:
-    """The part of one head: rows of query, key and value, columns of the output."""
-    if name not in heads:
-        return _size(dimensions)
-    out, into = dimensions
-    return _size((out, into // heads[name]) if name == "output" else (out // heads[name], into))
+def _heads_table(shape: Shape) -> Table:
+    """Attention's matrices cut into one for each head: rows of query, key and value, columns of the output."""
+    rows = []
+    for name, heads in heads_of(shape).items():
+        matrix = product_matrices(shape)[name]
+        out, into = matrix.dimensions
+        part = (out, into // heads) if name == "output" else (out // heads, into)
+        rows.append((name, heads, matrix.copies * heads, part[0] * part[1], size_text(part)))
+    columns = [
+        Column("category", "category"),
+        Column("heads", "heads of a layer"),
+        Column("matrices", "matrices"),
+        Column("parameters", "parameters of each"),
+        Column("size", "size of each"),
+    ]
+    return Table("heads", "Attention's matrices, cut by head", columns, rows)
 
 
 def _flops_table(shape: Shape, length: int) -> Table:
@@ -267,7 +275,3 @@ def _by_name(rows: Sequence[tuple[str, int, float, int, str, str]]) -> dict[str,
     for name, parameters, *_ in rows:
         sums[name] = sums.get(name, 0) + parameters
     return dict(list(sums.items())[:12])
-
-
-def _size(dimensions: Sequence[int]) -> str:
-    return " × ".join(f"{size:,}" for size in dimensions)

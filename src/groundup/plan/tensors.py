@@ -1,5 +1,6 @@
 """Which tensors a shape is made of, by category."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -20,10 +21,15 @@ class Tensors(NamedTuple):
     @property
     def size(self) -> str:
         """The dimensions of one of them: `4,096 × 1,024`."""
-        return " × ".join(f"{size:,}" for size in self.dimensions)
+        return size_text(self.dimensions)
 
     def __str__(self) -> str:
         return self.size if self.copies == 1 else f"{self.copies} of {self.size}"
+
+
+def size_text(dimensions: Sequence[int]) -> str:
+    """Dimensions as people write them: `4,096 × 1,024`."""
+    return " × ".join(f"{size:,}" for size in dimensions)
 
 
 def tensors_of(shape: Shape) -> dict[str, list[Tensors]]:

@@ -214,7 +214,7 @@ def _axis(label: str, unit: Unit, values: Sequence[Value], log: bool) -> tuple[f
         size, said = clock(max(map(abs, numbers), default=0.0))
     elif log:
         axis |= _decades([number for number in numbers if number > 0])
-    title = f"{label} ({said})" if said and said not in label else label
+    title = f"{label} ({said})" if said and f" {said} " not in f" {label} " else label
     return size, axis | {"title": escape(title)} | ({"type": "log"} if log else {})
 
 

@@ -37,7 +37,7 @@ def _count(value: float) -> str:
 
 def _with_unit(unit: str) -> Callable[[float], str]:
     def written(value: float) -> str:
-        digits, prefix = _scaled(value, _SI_PREFIXES)
+        digits, prefix = _scaled(value, _SI_PREFIXES) if value else ("0", "")
         return f"{digits}{_SPACE}{prefix}{unit}"
 
     return written

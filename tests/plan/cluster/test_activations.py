@@ -51,7 +51,7 @@ def test_the_closed_forms_of_korthikanti(a: int, s: int, b: int, t: int) -> None
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("t", [1, 4])
 def test_other_precisions_are_those_of_the_playbook(size: int, t: int) -> None:
-    """`activationMemory` of its calculator: attention s b h (5B + 1) + (2B + 1) a s^2 b, two norms, a GELU layer."""
+    """`activationMemory` of its calculator: attention s b h (5B + 1) + (2B + 1) a s^2 b, two norms, GELU."""
     h, a, s, b = 2048, 16, 1024, 3
     attention = s * b * h * (5 * size + 1) + (2 * size + 1) * a * s * s * b
     feedforward = s * b * h * size + 2 * s * b * 4 * h * size + s * b * h

@@ -51,7 +51,7 @@ _PARAMETERS, _SHARDS = st.integers(1, 10**12), st.integers(1, 4096)
 
 @given(_PARAMETERS, _SHARDS)
 def test_zero_divides_as_its_paper_says(psi: int, d: int) -> None:
-    """Rajbhandari et al. 2020, figure 1, with K = 12: 16 psi, 4 psi + 12 psi / d, 2 psi + 14 psi / d, 16 psi / d."""
+    """Rajbhandari et al. 2020, figure 1, K = 12: 16 psi, 4 psi + 12 psi / d, 2 psi + 14 psi / d, 16 psi / d."""
     published = [16 * psi, 4 * psi + 12 * psi / d, 2 * psi + 14 * psi / d, 16 * psi / d]
     assert [state_bytes(STATE_RECIPES["bf16"], psi, zero, d).total for zero in range(4)] == pytest.approx(
         published
@@ -60,7 +60,7 @@ def test_zero_divides_as_its_paper_says(psi: int, d: int) -> None:
 
 @given(_PARAMETERS, _SHARDS)
 def test_zero_with_float32_gradients(psi: int, d: int) -> None:
-    """Playbook: 4 psi more, divided from ZeRO-2 on. Megatron's distributed optimizer: 6 + 12/d with main gradients."""
+    """Playbook: 4 psi more, divided from ZeRO-2 on. Megatron's distributed optimizer: 6 + 12/d."""
     with_both = [
         2 * psi + 2 * psi + 4 * psi + 12 * psi,
         2 * psi + 2 * psi + 4 * psi + 12 * psi / d,

@@ -1,9 +1,9 @@
 """What a layer keeps of a micro-batch from its forward pass until its backward pass, on one of many devices.
 
 Counted as Korthikanti et al. 2022 (arXiv:2205.05198) count for GPT, tensor by tensor for any widths, with their
-34 s b h + 5 a s^2 b as the special case; the parts of gated layers are those of the Ultra-Scale Playbook's calculator.
-In short: B bytes a value, b sequences a micro-batch, s tokens, h width, a heads, F feed-forward width, t tensor, c
-context parallel devices.
+34 s b h + 5 a s^2 b as the special case; the parts of gated layers are those of the Ultra-Scale Playbook's
+calculator. In short: B bytes a value, b sequences a micro-batch, s tokens, h width, a heads, F feed-forward width,
+t tensor, c context parallel devices.
 """
 
 from groundup.plan.cluster.layout import Layout
@@ -45,7 +45,8 @@ def layer_bytes(
     query, key = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
     # Inputs of both norms, of the attention's and of the feed-forward part's first product.
     whole = (4 * value_bytes + (2 if dropout else 0)) * shape.width
-    # Queries, keys, values, the attention's result; a gated layer keeps gate, up, the gate's activation, the product.
+    # Queries, keys, values, the attention's result; a gated layer keeps gate, up, the gate's activation, and the
+    # product, another the values before and after the activation.
     traits = family(shape.family)
     hidden = 4 if traits.feedforward == "swiglu" else 2
     divided = value_bytes * (2 * query + 2 * key + hidden * shape.feedforward_width)
@@ -57,7 +58,7 @@ def layer_bytes(
 
 
 def _attention_bytes(length: int, flash: bool, dropout: bool, value_bytes: int) -> float:
-    """A query and head: the logarithm of the kernel's sum; or probabilities, and with dropout a mask and their rest."""
+    """A query and head: the logarithm of the kernel's sum; or probabilities, with dropout a mask and the rest."""
     if flash:
         return 4
     return length * (2 * value_bytes + 1 if dropout else value_bytes)
@@ -73,8 +74,8 @@ def in_flight(layout: Layout, stage: int) -> float:
 
     All m of them where each pass goes through the whole batch first (GPipe, Huang et al. 2019, arXiv:1811.06965);
     min(p - i, m) with one forward, one backward (Narayanan et al. 2021, arXiv:2104.04473); with v virtual stages a
-    device also starts on 2(p - i - 1) + (v - 1)p + 1 of its m v parts of micro-batches, which makes p(1 + (p-1)/(pv))
-    micro-batches on the first (Korthikanti et al. 2022, section 4.2.3).
+    device also starts on 2(p - i - 1) + (v - 1)p + 1 of its m v parts of micro-batches, which makes
+    p(1 + (p-1)/(pv)) micro-batches on the first (Korthikanti et al. 2022, section 4.2.3).
     """
     if layout.schedule == "gpipe":
         return layout.accumulation

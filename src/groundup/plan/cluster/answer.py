@@ -240,11 +240,12 @@ def _binding(plan: ClusterPlan, chooser: ClusterChooser) -> list[str]:
             f"text binds: it is read {plan.tokens / chooser.unique_tokens:.0f} times, and beyond about "
             f"{_HARMLESS_EPOCHS:.0f} times reading again is worth little"
         )
-    kind = {"seconds": "time", "usd": "money", "flops": "computation"}.get(
-        chooser.budget.kind, chooser.budget.kind
-    )
+    binds = {
+        "seconds": "time binds", "usd": "money binds", "flops": "computation binds", "tokens": "tokens bind",
+        "steps": "steps bind",
+    }[chooser.budget.kind]  # fmt: skip
     twice = chooser.times(2.0).plan(plan.shape)
     return [
         *notes,
-        f"{kind} binds: twice as much would buy {plan.loss - twice.loss:.3f} {chooser.law.law.unit} less",
+        f"{binds}: twice as much would buy {plan.loss - twice.loss:.3f} {chooser.law.law.unit} less",
     ]

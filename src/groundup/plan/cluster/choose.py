@@ -1,9 +1,8 @@
 """The choice on many devices: which model on how many tokens in which layout, for time, money or computation."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from groundup.errors import UserError
 from groundup.plan.budget import Budget
@@ -51,7 +50,8 @@ class ClusterChooser:
     usd_per_hour: float
     unique_tokens: float | None = None
     batch_size: int | None = None
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    # Multiples of a budget ask for the same layouts again.
+    found: dict[tuple[Shape, int], Candidate] = field(default_factory=dict, repr=False, compare=False)
 
     def ranked(self, shapes: Sequence[Shape]) -> list[ClusterPlan]:
         """A plan for each shape that can be trained, the lowest loss first; UserError if there is none."""
@@ -71,7 +71,7 @@ class ClusterChooser:
         # The batch follows the tokens and the throughput the batch: twice is enough, since the rule is flat.
         for _ in range(2):
             batch = self.batch_size or self._batch(shape, tokens)
-            candidate = search(shape, self.cluster, batch, self.states, fixed=self.fixed, limit=1)[0]
+            candidate = self._layout(shape, batch)
             tokens = self._tokens(shape, candidate.time.tokens_per_second)
         step_tokens = candidate.layout.batch * shape.context
         steps = int(tokens / step_tokens)
@@ -96,6 +96,11 @@ class ClusterChooser:
             loss_low=low,
             loss_high=high,
         )
+
+    def _layout(self, shape: Shape, batch: int) -> Candidate:
+        if (shape, batch) not in self.found:
+            self.found[shape, batch] = search(shape, self.cluster, batch, self.states, limit=1)[0]
+        return self.found[shape, batch]
 
     def times(self, factor: float) -> "ClusterChooser":
         """The same for a multiple of the budget."""

@@ -35,12 +35,16 @@ class Fabric:
     network_bandwidth: float
     link_seconds: float
     network_seconds: float
+    port_sharing: float = 1.0
 
     def bandwidth(self, group: Group) -> float:
-        """Bytes/s of a ring through the group; across nodes it uses the network ports of all its devices there."""
+        """Bytes/s of a ring through the group; across nodes it uses the network ports of all its devices there.
+
+        One group does not use all of them as well as several groups beside each other, hence the exponent.
+        """
         if group.nodes == 1:
             return self.link_bandwidth
-        return min(self.link_bandwidth, group.per_node * self.network_bandwidth)
+        return min(self.link_bandwidth, self.network_bandwidth * group.per_node**self.port_sharing)
 
     def all_gather(self, size: float, group: Group, messages: float = 1.0) -> float:
         """Seconds until each device has all `size` bytes, of which it had its share: a ring of n - 1 hops."""

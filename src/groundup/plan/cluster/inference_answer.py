@@ -75,4 +75,5 @@ def _verdict(memory: InferenceMemory, usable: float, device: Device, room: int, 
         return f"it fits: {needs}; at most {room} sequences of {context} tokens would"
     if room:
         return f"it does not fit: {needs}; {room} sequences at once would, or a larger --tp, or fewer --cache-bits"
-    return f"it does not fit: {needs}, nor does one sequence; try a larger --tp, fewer --weight-bits or a shorter --seq"
+    cures = "a larger --tp, fewer --weight-bits or a shorter --seq"
+    return f"it does not fit: {needs}, nor does one sequence; try {cures}"

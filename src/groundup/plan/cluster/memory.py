@@ -1,6 +1,6 @@
-"""The memory of a training step on each device: by category, by moment of the step, and by stage of the pipeline."""
+"""The memory of a training step on each device: by category, by moment of the step, by stage of the pipeline."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from groundup.plan.cluster.activations import hidden_bytes, in_flight, layer_bytes, logits
@@ -12,8 +12,8 @@ from groundup.shape import Shape
 if TYPE_CHECKING:
     from groundup.plan.cluster.devices import Device
 
-# Of a device's memory, what PyTorch's allocator can have: the driver, the kernels' code and NCCL take the rest. Runs
-# of the Ultra-Scale Playbook on 80 GiB go up to about 76.
+# Of a device's memory, what PyTorch's allocator can have: the driver, the kernels' code and NCCL take the rest.
+# Runs of the Ultra-Scale Playbook on 80 GiB go up to about 76.
 _USABLE = 0.95
 # Layers whose weights ZeRO-3 has whole at once: the one at work and the next.
 _GATHERED_LAYERS = 2
@@ -26,8 +26,8 @@ class MemoryConstants:
     `activations`: times the closed form of `layer_bytes`, for copies that the code makes, gaps and rounding in the
     allocator. `logit_bytes`: a logit, in 16 bits, in float32, its softmax and its gradient. `parameter_bytes`: a
     parameter, in 16-bit gradients before they are added up and in buckets in which they travel. `gathered`: hidden
-    states a layer, whole, that tensor parallelism gathered and the allocator has not got back when the next
-    micro-batch begins; only without a pipeline. `buffers`: hidden states, whole, in its communication. `device_bytes`:
+    states a layer, whole, that tensor parallelism gathered and that are still there when the next micro-batch
+    begins; seen in runs without a pipeline. `buffers`: hidden states, whole, in its communication. `device_bytes`:
     what is there in any case.
     """
 
@@ -37,7 +37,7 @@ class MemoryConstants:
     gathered: float = 0.0
     buffers: float = 0.0
     device_bytes: float = 0.0
-    source: str = "formulas alone"
+    source: str = field(default="formulas alone", kw_only=True)
 
 
 # The published formulas as they are, with logits in float32 (Megatron-LM theoretical_memory_usage.py).
@@ -108,9 +108,9 @@ class DeviceMemory:
         return max(stage.peak for stage in self.stages)
 
 
-# Fitted to 1,126 runs of models of 1B and 3B (Ultra-Scale Playbook 2025) by `benchmarks/planner.py memory`, which also
-# fits them to one size and tries them on the other. Counted in nanotron's code, a layer keeps 1.09 times `layer_bytes`
-# (keys and values twice) and a logit takes 10 bytes; the rest are gaps between blocks in the allocator.
+# Fitted to 1,126 runs of models of 1B and 3B (Ultra-Scale Playbook 2025) by `benchmarks/planner.py memory`, which
+# also fits them to one size and tries them on the other. Counted in nanotron's code, a layer keeps 1.09 times
+# `layer_bytes` (keys and values twice) and a logit takes 10 bytes; the rest are gaps in the allocator.
 H100_NANOTRON = MemoryConstants(
     activations=1.306,
     logit_bytes=10.8,

@@ -1,6 +1,6 @@
 """What one asks of memory on many devices, answered: what takes it and when, and what would make it fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -10,13 +10,14 @@ from groundup.plan.cluster.devices import Device
 from groundup.plan.cluster.layout import Layout, Zero
 from groundup.plan.cluster.memory import DeviceMemory, Moment, device_memory, fits, usable_bytes
 from groundup.plan.cluster.states import STATE_RECIPES, StateRecipe
-from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
+from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.memory import Recompute
 from groundup.plan.parameters import total
 from groundup.shape import Shape
 
 _NOMINAL_SIZES = {"1B": 1e9, "7B": 7e9, "70B": 70e9, "405B": 405e9}
 _KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198"
+_NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473"
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054"
 _MOST_DEVICES = 1 << 20
 
@@ -52,7 +53,8 @@ def arrange(devices: int | None, data: int | None, **sizes: Any) -> Layout:
         raise UserError(f"{named} = {model} does not divide {devices} devices; their product may be {smaller}")
     if data not in (None, devices // model):
         raise UserError(
-            f"dp {data} x {named} = {data * model} devices, not {devices}; leave --dp open or give --dp {devices // model}"
+            f"dp {data} x {named} = {data * model} devices, not {devices}; "
+            f"leave --dp open or give --dp {devices // model}"
         )
     return replace(layout, data=devices // model)
 
@@ -107,7 +109,7 @@ def _figures(question: MemoryQuestion, memory: DeviceMemory) -> list[Figure]:
                values=parameters | shards | {"K": recipe.master + recipe.optimizer}, source=_ZERO),
         Figure("activations_bytes", "activations", moment.activations, "bytes", formula="k l A f",
                values={"k": peak.in_flight, "l": stage.layers, "A": layer, "f": memory.constants.activations},
-               source=f"A: {_KORTHIKANTI}; k: Narayanan et al. 2021, arXiv:2104.04473; f: {memory.constants.source}"),
+               source=f"A: {_KORTHIKANTI}; k: {_NARAYANAN}; f: {memory.constants.source}"),
         Figure("logits_bytes", "logits and loss", moment.logits, "bytes", formula="b s/c v/t e",
                values={"b": layout.micro_batch, "s": shape.context, "c": layout.context,
                        "v": shape.vocabulary_size, "t": layout.tensor, "e": memory.constants.logit_bytes},
@@ -148,7 +150,7 @@ def _stages_table(memory: DeviceMemory) -> Table:
 def _states_table() -> Table:
     columns = [Column("recipe", "recipe"), Column("of", "what"), Column("bytes_per_parameter", "B a parameter")]
     columns += [Column(f"bytes_{name}", name, "bytes") for name in _NOMINAL_SIZES]
-    rows = [
+    rows: list[Sequence[Value]] = [
         (recipe.name, recipe.label, recipe.total, *(recipe.total * size for size in _NOMINAL_SIZES.values()))
         for recipe in STATE_RECIPES.values()
     ]

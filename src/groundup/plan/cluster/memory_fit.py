@@ -1,7 +1,7 @@
 """The constants of an engine, from peaks of memory that were measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,8 @@ from groundup.plan.cluster.memory import FORMULAS_ALONE, MemoryConstants, device
 from groundup.plan.cluster.states import StateRecipe
 from groundup.shape import Shape
 
-_NAMES = ("activations", "logit_bytes", "parameter_bytes", "gathered", "buffers", "device_bytes")
-_NOTHING = MemoryConstants(**dict.fromkeys(_NAMES, 0.0))
+# All fields but the source, in their order.
+_NUMBERS = astuple(FORMULAS_ALONE)[:-1]
 # Errors smaller than this share weigh the same: they are below what two runs of the same layout differ by.
 _NOISE = 0.01
 _ROUNDS, _SWEEPS = 30, 150
@@ -36,7 +36,7 @@ def calibrate(runs: Sequence[MeasuredMemory], source: str = "fitted") -> MemoryC
     found in turn; each fit is of least squares whose weights make it one of least absolute errors.
     """
     design = np.array([_moments(run) for run in runs]) / np.array([run.peak_bytes for run in runs])[:, None, None]
-    constants = np.array([getattr(FORMULAS_ALONE, name) for name in _NAMES])
+    constants = np.array(_NUMBERS)
     for _ in range(_ROUNDS):
         shares = design[..., 0] + design[..., 1:] @ constants
         peaks = shares.argmax(axis=1)
@@ -44,18 +44,18 @@ def calibrate(runs: Sequence[MeasuredMemory], source: str = "fitted") -> MemoryC
         errors = shares.max(axis=1) - 1.0
         weights = 1.0 / np.sqrt(np.abs(errors) + _NOISE)
         constants = _non_negative(weights[:, None] * rows[:, 1:], weights * (1.0 - rows[:, 0]), constants)
-    return MemoryConstants(**dict(zip(_NAMES, constants.tolist(), strict=True)), source=source)
+    return MemoryConstants(*constants.tolist(), source=source)
 
 
 def _moments(run: MeasuredMemory) -> list[list[float]]:
     """For each moment the bytes that no constant changes, and those that one unit of each constant adds."""
 
-    def totals(constants: MemoryConstants) -> list[float]:
-        memory = device_memory(run.shape, run.layout, run.recipe, constants=constants).stages[run.stage]
-        return [moment.total for moment in memory.moments.values()]
+    def totals(numbers: list[float]) -> list[float]:
+        memory = device_memory(run.shape, run.layout, run.recipe, constants=MemoryConstants(*numbers))
+        return [moment.total for moment in memory.stages[run.stage].moments.values()]
 
-    known = totals(_NOTHING)
-    units = [totals(replace(_NOTHING, **{name: 1.0})) for name in _NAMES]
+    known = totals([0.0] * len(_NUMBERS))
+    units = [totals(numbers) for numbers in np.eye(len(_NUMBERS)).tolist()]
     return [
         [base, *(unit - base for unit in added)]
         for base, added in zip(known, zip(*units, strict=True), strict=True)

@@ -9,7 +9,7 @@ from groundup.shape import Shape, family
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a pipeline: `layers` of the model, the embedding with the first, norm and unembedding with the last.
+    """One part of a pipeline: some of the layers, with the embedding before the first and the head after the last.
 
     `parameters` are those of the whole stage, before tensor parallelism and ZeRO divide them.
     """
@@ -24,9 +24,9 @@ class Stage:
 def stages(shape: Shape, count: int) -> tuple[Stage, ...]:
     """The model cut into `count` stages of about equal computation.
 
-    Layers and the unembedding count by their matrix products, the embedding not at all; a block belongs to the stage
-    in whose part of the sum it begins (as nanotron cuts, `nanotron.models.base.build_model`). A tied embedding is on
-    the first and on the last of several stages.
+    Layers and the unembedding count by their matrix products, the embedding not at all; a block belongs to the
+    stage in whose part of the sum it begins (as nanotron cuts, `nanotron.models.base.build_model`). A tied
+    embedding is on the first and on the last of several stages.
     """
     counts = ledger(shape)
     final_norm = shape.width * (2 if family(shape.family).norm == "layer" else 1)

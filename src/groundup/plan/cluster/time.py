@@ -46,8 +46,9 @@ class TimeConstants:
     launch_pipeline: float
     link_hop: float
     network_hop: float
-    handover: float
+    port_sharing: float
     overlap: float
+    overlap_zero: float
     step: float
     source: str = ""
 
@@ -63,8 +64,9 @@ H100_NANOTRON = TimeConstants(
     launch_pipeline=0.005,
     link_hop=3e-6,
     network_hop=30e-6,
-    handover=1e-3,
-    overlap=0.5,
+    port_sharing=0.8,
+    overlap=0.7,
+    overlap_zero=0.2,
     step=0.01,
     source="",
 )
@@ -159,6 +161,7 @@ class TimeModel:
             device.network_bandwidth * constants.network,
             constants.link_hop,
             constants.network_hop,
+            constants.port_sharing,
         )
         self._stages: dict[int, _Stage] = {}
         self._flops_per_token = train_flops_per_token(shape)
@@ -168,9 +171,9 @@ class TimeModel:
             shape.feedforward_width
         )
         self._head_parameters = shape.vocabulary_size * shape.width
-        # Values read and written a token: two norms, two residual sums, and each product's inputs and results;
+        # Values read and written a token: two norms with the residual sums before them, and each product's inputs and results;
         # rotary positions and the kernel of attention; the gated unit between its products.
-        self._stream_values = 14 * shape.width
+        self._stream_values = 12 * shape.width
         self._inner_values = 6 * query + 6 * key + (6 if gated else 4) * shape.feedforward_width
         # Scores and their weighted sum, over half the sequence on average.
         self._attention_flops = 2 * query * shape.context
@@ -199,7 +202,7 @@ class TimeModel:
         busy = compute + recompute + tensor + context
         compute += max(0.0, max(stage.layers, stage.last_layers) * self._launch(layout, groups) - busy)
         sent = self._fabric.send(hidden / layout.tensor, groups.pipeline)
-        handover = 2 * layout.virtual_stages * (sent + constants.handover) if layout.pipeline > 1 else 0.0
+        handover = 2 * layout.virtual_stages * sent
 
         count = layout.accumulation
         slot = compute + recompute + tensor + context + handover
@@ -268,23 +271,22 @@ class TimeModel:
         """Exposed communication between replicas: of gradients, and with ZeRO of weights."""
         if group.size == 1:
             return 0.0
+        constants, fabric = self._constants, self._fabric
         gradients = communication.gradient_seconds(
-            self._fabric, group, layout.zero, parameters, min(4, self._recipe.gradients)
+            fabric, group, layout.zero, parameters, min(4, self._recipe.gradients)
         )
-        exposed = self._exposed(gradients, slot)
-        if layout.zero == 0:
-            return exposed
-        weights = communication.weight_seconds(self._fabric, group, parameters, self._recipe.weights)
-        if layout.zero == 3:
-            # Both passes of every micro-batch gather the weights anew, one block ahead of the computation.
-            return layout.accumulation * (2 * self._exposed(weights, slot) + exposed)
-        return weights + exposed * (layout.accumulation if layout.zero == 2 else 1)
-
-    def _exposed(self, seconds: float, slot: float) -> float:
-        """What is left of communication that runs beside the backward pass of one micro-batch."""
-        beside = self._constants.overlap * seconds
         backward = slot * (_FORWARD_AND_BACKWARD - 1) / _FORWARD_AND_BACKWARD
-        return seconds - min(beside, backward)
+        if layout.zero == 0:
+            return gradients - min(constants.overlap * gradients, backward)
+        gradients -= min(constants.overlap_zero * gradients, backward)
+        weights = communication.weight_seconds(fabric, group, parameters, self._recipe.weights)
+        if layout.zero == 1:
+            return gradients + weights
+        if layout.zero == 2:
+            return layout.accumulation * gradients + weights
+        # Both passes of every micro-batch gather the weights anew, one block ahead of the computation.
+        gathers = 2 * weights - min(2 * constants.overlap * weights, slot)
+        return layout.accumulation * (gathers + gradients)
 
     def _update(self, layout: Layout, parameters: float) -> float:
         """The optimizer reads and writes its states and the master weights, and reads the gradients."""

@@ -11,6 +11,7 @@ import numpy as np
 from groundup.errors import UserError
 from groundup.files import write_json
 from groundup.plan.scaling.intervals import (
+    Contest,
     contest,
     drift_of,
     hold_out,
@@ -165,10 +166,10 @@ def find_law(file_or_name: str) -> FittedLaw:
 
 
 class Fit(NamedTuple):
-    """A fitted law, and the error of each form by leaving out one run at a time."""
+    """A fitted law, and how it was chosen."""
 
     fitted: FittedLaw
-    errors: dict[str, float]
+    contest: Contest
 
 
 def fit_runs(runs: Runs, form_name: str = "auto", origin: str = "") -> Fit:
@@ -181,7 +182,8 @@ def fit_runs(runs: Runs, form_name: str = "auto", origin: str = "") -> Fit:
     held = contest(runs, names)
     law = held.best if form_name == "auto" else held.laws[form_name]
     law = replace(law, origin=origin)
-    noise = noise_of(runs, law)
+    # Where runs beyond those fitted are missed by more than runs lie about the law, that counts.
+    noise = max(noise_of(runs, law), held.beyond[law.form] or 0.0)
     uncertainty = Uncertainty(
         noise=noise,
         drift=max(drift_of(hold_out(runs, law), noise), _LEAST_DRIFT),
@@ -191,7 +193,7 @@ def fit_runs(runs: Runs, form_name: str = "auto", origin: str = "") -> Fit:
         rivals=[other for name, other in held.laws.items() if name != law.form],
     )
     fitted = FittedLaw(law, uncertainty, _cost(runs), len(runs), _same_text(runs))
-    return Fit(fitted, held.errors)
+    return Fit(fitted, held)
 
 
 def _same_text(runs: Runs) -> float | None:

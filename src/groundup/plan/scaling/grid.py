@@ -8,6 +8,7 @@ from groundup.errors import UserError
 from groundup.plan.budget import Budget
 from groundup.plan.choose import Corpus, Plan, alternatives
 from groundup.plan.hardware import Hardware
+from groundup.plan.scaling.laws import Array
 from groundup.recipe import Recipe
 from groundup.shape import Shape
 
@@ -17,6 +18,8 @@ _SIZE_RANGE, _TOKEN_RANGE = 8.0, 8.0
 _ABOVE_BEST = 3.0
 # Runs of fewer steps tell of warming up, not of the law (benchmarks/LOG.md).
 _FEWEST_STEPS = 600
+# Fewer are no run at all (`groundup.plan.choose`).
+_LEAST_STEPS = 25
 # What a build takes beside training, in seconds: measuring the machine, evaluating, writing the model.
 RUN_OVERHEAD = 7.0
 _SHRINKING_ROUNDS = 12
@@ -113,7 +116,7 @@ class _Grid:
         return [
             _point(plan, tokens)
             for plan, count in zip(sizes, counts, strict=True)
-            for tokens in np.geomspace(max(fewest, plan.tokens / _TOKEN_RANGE), plan.tokens, count + 1)[1:]
+            for tokens in _lengths(plan, fewest, count)
         ]
 
     def _sizes(self, plans: list[Plan], best: int, fewest: float) -> list[Plan]:
@@ -135,6 +138,12 @@ class _Grid:
 def _tokens_of_fewest_steps(plan: Plan) -> float:
     """Tokens of the fewest steps that tell something, with the batch that goes with them: about D^0.43."""
     return float(plan.tokens * (_FEWEST_STEPS / plan.steps) ** (1 / 0.429))
+
+
+def _lengths(plan: Plan, fewest: float, count: int) -> Array:
+    """(count,) numbers of tokens, evenly apart in logarithm, up to those of the plan."""
+    least = max(fewest, plan.tokens / _TOKEN_RANGE, _LEAST_STEPS * plan.tokens / plan.steps)
+    return np.geomspace(min(least, plan.tokens), plan.tokens, count) if count > 1 else np.array([float(plan.tokens)])
 
 
 def _point(plan: Plan, tokens: float) -> GridPoint:
