@@ -5,8 +5,8 @@
 The constants are fitted to the runs of one size of model and tried on those of the other, both ways; then to all
 of them, as `groundup.plan.cluster.memory` keeps them. nanotron writes down the peak of rank 0, which has the first
 stage of the pipeline, and that is what is compared; whether a run fits depends on the greatest stage. Runs without
-figures have crashed, not all of them for lack of memory: not those beside which another run, that must need as much
-or more, has ended.
+figures have crashed, not all of them for lack of memory: not those beside which another run has ended that must
+need as much or more, nor those whose pipeline has a stage with nothing to do.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.memory import FORMULAS_ALONE, H100_NANOTRON, MemoryConstants, device_memory
 from groundup.plan.cluster.memory_fit import MeasuredMemory, calibrate
+from groundup.plan.cluster.stages import stages
 from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.models import named_shape
 from groundup.shape import Shape
@@ -108,6 +109,11 @@ def needs_no_less(run: Run, other: Run) -> bool:
     return same and states and in_flight and mine.micro_batch >= theirs.micro_batch
 
 
+def has_idle_stage(run: Run) -> bool:
+    """Whether a stage has no block: of those without layers, nanotron gives one the head and one the loss."""
+    return sum(stage.layers == 0 for stage in stages(run.shape, run.layout.pipeline)) > 2
+
+
 def _memory(arguments: argparse.Namespace) -> None:
     runs = read_runs(arguments.runs)
     fits = [(f"fitted to {size}", calibrate(measured(_of(runs, size)))) for size in _sizes(runs)]
@@ -147,7 +153,9 @@ def _row(title: str, constants: MemoryConstants, runs: Sequence[Run]) -> list[st
     error = errors(runs, constants)
     ended = [run for run in runs if run.peak_bytes]
     crashed = [run for run in runs if not run.peak_bytes]
-    for_memory = [run for run in crashed if not any(needs_no_less(one, run) for one in ended)]
+    for_memory = [
+        run for run in crashed if not has_idle_stage(run) and not any(needs_no_less(one, run) for one in ended)
+    ]
     return [
         title,
         f"{len(ended)} of {'+'.join(_sizes(runs))}",

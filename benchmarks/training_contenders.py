@@ -135,7 +135,8 @@ CONTENDERS: dict[str, Contender] = {
     "groundup gpt2, as build chooses": _ours("gpt2", planned=True, compile="auto"),
     "HF Trainer GPT-2, fp32": _trainer("gpt2", bf16=False),
     "HF Trainer GPT-2, bf16": _trainer("gpt2", bf16=True),
-    "llm.c": Contender(peers.llmc, "llmc"),
+    # Its threads would spin between turns, and take the processor from whose turn it is.
+    "llm.c": Contender(peers.llmc, "llmc", environment={"OMP_WAIT_POLICY": "PASSIVE"}),
     "groundup llama, fp32": _ours("llama", precision="fp32"),
     "groundup llama, bf16": _ours("llama", precision="bf16"),
     "groundup llama, as build chooses": _ours("llama", planned=True, compile="auto"),

@@ -60,11 +60,11 @@ def memory(
         )
         return give(answer, as_json=as_json, explain=explain, html=html)
 
-    from groundup.plan.cluster.memory_answer import MemoryQuestion, arrange, memory_answer
+    from groundup.plan.cluster.memory_answer import MemoryQuestion, arrange, count_of, memory_answer
     from groundup.plan.cluster.states import state_recipe
 
     layout = arrange(
-        gpus or (cluster.count if cluster.count > 1 else None),
+        count_of(cluster, gpus),
         dp,
         tensor=tp,
         pipeline=pp,

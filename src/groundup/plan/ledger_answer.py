@@ -22,13 +22,13 @@ def ledger_answer(
 ) -> Answer:
     """The ledger of `shape`; attention looks back over `length` tokens (default: the context).
 
-    `stored` are the tensors of the folder that it was read from, to be compared with.
+    `source` says where the shape is from; `stored` are the tensors of its folder, to be compared with.
     """
     length = length or shape.context
     return Answer(
         title=title,
         figures=[
-            *_size_figures(shape, source),
+            *_size_figures(shape),
             *_byte_figures(total(shape)),
             *_token_figures(shape, length),
             *_matrix_figures(shape),
@@ -40,7 +40,12 @@ def ledger_answer(
             _bars("flops_by_part", "Operations of a token by part, forward", "operations",
                   forward_flops_by_part(shape, length), "flops"),
         ],
-        notes=[_counts_note(shape), _heads_note(shape), *([_stored_note(shape, stored)] if stored else [])],
+        notes=[
+            _counts_note(shape),
+            _heads_note(shape),
+            *([f"shape: {source}"] if source else []),
+            *([_stored_note(shape, stored)] if stored else []),
+        ],
     )  # fmt: skip
 
 
@@ -73,10 +78,10 @@ def stored_answer(tensors: Sequence[StoredTensor], title: str, why: str) -> Answ
     )
 
 
-def _size_figures(shape: Shape, source: str) -> list[Figure]:
+def _size_figures(shape: Shape) -> list[Figure]:
     counts = ledger(shape)
     return [
-        Figure("family", "family", shape.family, source=source),
+        Figure("family", "family", shape.family),
         Figure("parameters", "parameters", total(shape), "", formula=" + ".join(_nonzero(counts)),
                values=_nonzero(counts), source="equal to what torch counts; a tied unembedding counts once"),
         Figure("non_embedding_parameters", "without embeddings", non_embedding(shape), "",

@@ -50,24 +50,22 @@ class Fabric:
         """Seconds until each device has all `size` bytes, of which it had its share: a ring of n - 1 hops."""
         if group.size == 1:
             return 0.0
-        sent = size * (group.size - 1) / group.size
-        return sent / self.bandwidth(group) + messages * self._ring_seconds(group)
+        return self._moving(size, group) + messages * self._ring_seconds(group)
 
     def reduce_scatter(self, size: float, group: Group, messages: float = 1.0) -> float:
         """Seconds until each device has the sum of its share of `size` bytes: an all-gather backwards."""
         return self.all_gather(size, group, messages)
 
     def all_reduce(self, size: float, group: Group, messages: float = 1.0) -> float:
-        """Seconds until each device has the sum of all `size` bytes: 2 (n - 1) / n of them are sent.
+        """Seconds until each device has the sum of all `size` bytes: as many bytes as both of the others.
 
         Across nodes it goes along a tree of depth log2(nodes), which NCCL takes where the ring would be longer.
         """
         if group.size == 1:
             return 0.0
-        sent = 2 * size * (group.size - 1) / group.size
         ring = 2 * self._ring_seconds(group)
         tree = 2 * (group.per_node * self.link_seconds + math.log2(group.nodes) * self.network_seconds)
-        return sent / self.bandwidth(group) + messages * min(ring, tree)
+        return 2 * self._moving(size, group) + messages * min(ring, tree)
 
     def send(self, size: float, group: Group) -> float:
         """Seconds from one device of the group to the next one."""
@@ -76,6 +74,11 @@ class Fabric:
         if group.nodes == 1:
             return size / self.link_bandwidth + self.link_seconds
         return size / self.network_bandwidth + self.network_seconds
+
+    def _moving(self, size: float, group: Group) -> float:
+        """Seconds of the bytes: (n - 1) / n of them within a node; a node's devices get (nodes - 1) / nodes from afar."""
+        parts = group.size if group.nodes == 1 else group.nodes
+        return size * (parts - 1) / parts / self.bandwidth(group)
 
     def _ring_seconds(self, group: Group) -> float:
         hops_between_nodes = group.nodes if group.nodes > 1 else 0

@@ -65,12 +65,12 @@ def inference_answer(
                       Series("logits", contexts, [one.logits for one in by_context]),
                   ]),
         ],
-        notes=[_verdict(memory, usable, device, room, shape.context)],
+        notes=[_verdict(memory, usable, room, shape.context)],
     )  # fmt: skip
 
 
-def _verdict(memory: InferenceMemory, usable: float, device: Device, room: int, context: int) -> str:
-    needs = f"{memory.total / 1e9:,.1f} GB of the {usable / 1e9:,.1f} GB that a {device.label} can give"
+def _verdict(memory: InferenceMemory, usable: float, room: int, context: int) -> str:
+    needs = f"{memory.total / 1e9:,.1f} GB of the {usable / 1e9:,.1f} GB that a device can give"
     if memory.total <= usable:
         return f"it fits: {needs}; at most {room} sequences of {context} tokens would"
     if room:

@@ -110,7 +110,8 @@ class DeviceMemory:
 
 # Fitted to 1,126 runs of models of 1B and 3B (Ultra-Scale Playbook 2025) by `benchmarks/planner.py memory`, which
 # also fits them to one size and tries them on the other. Counted in nanotron's code, a layer keeps 1.09 times
-# `layer_bytes` (keys and values twice) and a logit takes 10 bytes; the rest are gaps in the allocator.
+# `layer_bytes` (keys and values twice) and a logit takes 10 bytes; the rest are gaps in the allocator. No run of
+# the study recomputes, splits the context or goes beyond ZeRO-1: there the formulas are not measured.
 H100_NANOTRON = MemoryConstants(
     activations=1.306,
     logit_bytes=10.8,
@@ -192,8 +193,10 @@ class _Counter:
         """The memory of a device of this stage."""
         layout, constants = self._layout, self._constants
         parameters = stage.parameters / layout.tensor
-        states = state_bytes(self._recipe, parameters, layout.zero, layout.data * layout.context)
-        buckets = constants.parameter_bytes * parameters
+        replicas = layout.data * layout.context
+        states = state_bytes(self._recipe, parameters, layout.zero, replicas)
+        # From ZeRO-2 on gradients are divided as soon as a layer has them.
+        buckets = constants.parameter_bytes * parameters / (replicas if layout.zero >= 2 else 1)
         copies = self._copies(stage)
         in_flight_ = in_flight(layout, stage.index)
         kept = in_flight_ * stage.layers * constants.activations * self._kept + stage.layers * self._gathered

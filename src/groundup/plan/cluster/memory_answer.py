@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from groundup.errors import UserError
 from groundup.plan.cluster.activations import layer_bytes
-from groundup.plan.cluster.devices import Device
+from groundup.plan.cluster.devices import Cluster, Device
 from groundup.plan.cluster.layout import Layout, Zero
 from groundup.plan.cluster.memory import DeviceMemory, Moment, device_memory, fits, usable_bytes
 from groundup.plan.cluster.states import STATE_RECIPES, StateRecipe
@@ -35,6 +35,13 @@ class MemoryQuestion:
     def memory(self) -> DeviceMemory:
         """The answer in bytes."""
         return device_memory(self.shape, self.layout, self.recipe, flash=self.flash)
+
+
+def count_of(cluster: Cluster, gpus: int | None) -> int | None:
+    """How many devices were asked for, None where neither says; UserError where both do and differ."""
+    if gpus and cluster.count not in (1, gpus):
+        raise UserError(f"--hardware {cluster.name} and --gpus {gpus} differ; give one of them")
+    return gpus or (cluster.count if cluster.count > 1 else None)
 
 
 def arrange(devices: int | None, data: int | None, **sizes: Any) -> Layout:
@@ -66,7 +73,7 @@ def memory_answer(question: MemoryQuestion) -> Answer:
         title=f"Memory of training on {question.layout.devices} x {question.device.label}",
         figures=_figures(question, memory),
         tables=[_moments_table(memory), _stages_table(memory), _states_table()],
-        charts=[_moments_chart(memory), _stages_chart(memory)],
+        charts=[_moments_chart(memory), *([_stages_chart(memory)] if len(memory.stages) > 1 else [])],
         notes=[*_verdict(question, memory), *_fixes(question, memory)],
     )
 
@@ -97,7 +104,7 @@ def _figures(question: MemoryQuestion, memory: DeviceMemory) -> list[Figure]:
                values={"M": question.device.memory_bytes, "u": round(usable / question.device.memory_bytes, 3),
                        "peak": memory.peak},
                source="u: the driver and NCCL take the rest"),
-        Figure("state_bytes_per_parameter", f"states of '{recipe.name}', a parameter", recipe.total, "bytes",
+        Figure("state_bytes_per_parameter", f"kept a parameter ({recipe.label})", recipe.total, "bytes",
                formula="weights + gradients + master + optimizer",
                values={"weights": recipe.weights, "gradients": recipe.gradients, "master": recipe.master,
                        "optimizer": recipe.optimizer}, source=recipe.source),
@@ -148,10 +155,10 @@ def _stages_table(memory: DeviceMemory) -> Table:
 
 
 def _states_table() -> Table:
-    columns = [Column("recipe", "recipe"), Column("of", "what"), Column("bytes_per_parameter", "B a parameter")]
+    columns = [Column("recipe", "recipe"), Column("bytes_per_parameter", "B a parameter")]
     columns += [Column(f"bytes_{name}", name, "bytes") for name in _NOMINAL_SIZES]
     rows: list[Sequence[Value]] = [
-        (recipe.name, recipe.label, recipe.total, *(recipe.total * size for size in _NOMINAL_SIZES.values()))
+        (recipe.name, recipe.total, *(recipe.total * size for size in _NOMINAL_SIZES.values()))
         for recipe in STATE_RECIPES.values()
     ]
     return Table("states", "Weights, gradients and optimizer states, all devices together", columns, rows)
@@ -174,12 +181,12 @@ def _stages_chart(memory: DeviceMemory) -> Chart:
 
 
 def _verdict(question: MemoryQuestion, memory: DeviceMemory) -> list[str]:
-    usable, device = usable_bytes(question.device), question.device.label
+    room = f"{_gb(usable_bytes(question.device))} that a device can give"
     greatest = max(memory.at_peak.moments[memory.at_peak.peak_moment]._asdict().items(), key=lambda item: item[1])
-    share = f"{greatest[0]} take the most ({greatest[1] / memory.peak:.0%})"
+    share = f"most of it {greatest[0]} ({greatest[1] / memory.peak:.0%})"
     if fits(memory, question.device):
-        return [f"it fits: {_gb(memory.peak)} of the {_gb(usable)} that a {device} can give; {share}"]
-    return [f"it does not fit: {_gb(memory.peak)}, but a {device} can give {_gb(usable)}; {share}"]
+        return [f"it fits: {_gb(memory.peak)} of the {room}; {share}"]
+    return [f"it does not fit: {_gb(memory.peak)}, more than the {room}; {share}"]
 
 
 def _fixes(question: MemoryQuestion, memory: DeviceMemory) -> list[str]:

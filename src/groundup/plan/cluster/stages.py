@@ -54,5 +54,6 @@ def _cut(num_layers: int, layer_cost: int, head_cost: int, count: int) -> tuple[
     for _ in range(num_layers):
         layers[index] += 1
         before += layer_cost
+        # On the very border is the next stage: activations of the Playbook's 1B model on 2 and 4 stages show it.
         index += before * count >= whole * (index + 1)
     return tuple(layers)

@@ -171,10 +171,10 @@ class TimeModel:
             shape.feedforward_width
         )
         self._head_parameters = shape.vocabulary_size * shape.width
-        # Values read and written a token: two norms with the residual sums before them, and each product's inputs and results;
-        # rotary positions and the kernel of attention; the gated unit between its products.
-        self._stream_values = 12 * shape.width
-        self._inner_values = 6 * query + 6 * key + (6 if gated else 4) * shape.feedforward_width
+        # Values read and written a token by kernels that hardly compute: norms with the residual sums before them;
+        # rotary positions; the unit between the feed-forward part's products.
+        self._stream_values = 8 * shape.width
+        self._inner_values = 2 * query + 2 * key + (3 if gated else 2) * shape.feedforward_width
         # Scores and their weighted sum, over half the sequence on average.
         self._attention_flops = 2 * query * shape.context
         self._key_bytes = 2 * key * _VALUE_BYTES
@@ -277,20 +277,20 @@ class TimeModel:
         )
         backward = slot * (_FORWARD_AND_BACKWARD - 1) / _FORWARD_AND_BACKWARD
         if layout.zero == 0:
-            return gradients - min(constants.overlap * gradients, backward)
-        gradients -= min(constants.overlap_zero * gradients, backward)
+            return gradients - min(gradients, constants.overlap * backward)
+        gradients -= min(gradients, constants.overlap_zero * backward)
         weights = communication.weight_seconds(fabric, group, parameters, self._recipe.weights)
         if layout.zero == 1:
             return gradients + weights
         if layout.zero == 2:
             return layout.accumulation * gradients + weights
         # Both passes of every micro-batch gather the weights anew, one block ahead of the computation.
-        gathers = 2 * weights - min(2 * constants.overlap * weights, slot)
+        gathers = 2 * weights - min(2 * weights, constants.overlap * slot)
         return layout.accumulation * (gathers + gradients)
 
     def _update(self, layout: Layout, parameters: float) -> float:
-        """The optimizer reads and writes its states and the master weights, and reads the gradients."""
+        """Gradients are measured, clipped, used and cleared; states and master weights read and written."""
         recipe = self._recipe
-        traffic = 2 * (recipe.master + recipe.optimizer) + 2 * recipe.gradients + recipe.weights
+        traffic = 5 * recipe.gradients + 2 * (recipe.master + recipe.optimizer) + recipe.weights
         share = layout.data * layout.context if layout.zero else 1
         return parameters * traffic / share / self._memory
