@@ -6,7 +6,7 @@ The constants are fitted to the runs of one size of model and tried on those of 
 of them, as `groundup.plan.cluster.memory` keeps them. nanotron writes down the peak of rank 0, which has the first
 stage of the pipeline, and that is what is compared; whether a run fits depends on the greatest stage. Runs without
 figures have crashed, not all of them for lack of memory: not those beside which another run has ended that must
-need as much or more, nor those whose pipeline has a stage with nothing to do.
+need as much or more, nor those that the engine refuses.
 """
 
 import argparse
@@ -109,9 +109,13 @@ def needs_no_less(run: Run, other: Run) -> bool:
     return same and states and in_flight and mine.micro_batch >= theirs.micro_batch
 
 
-def has_idle_stage(run: Run) -> bool:
-    """Whether a stage has no block: of those without layers, nanotron gives one the head and one the loss."""
-    return sum(stage.layers == 0 for stage in stages(run.shape, run.layout.pipeline)) > 2
+def is_refused(run: Run) -> bool:
+    """Whether nanotron cannot run a pipeline: it wants p - 1 micro-batches or more, and a block for every stage.
+
+    Of stages without layers one has the head, and one the loss. A single run of those has ended all the same.
+    """
+    without_layers = sum(stage.layers == 0 for stage in stages(run.shape, run.layout.pipeline))
+    return run.layout.accumulation < run.layout.pipeline - 1 or without_layers > 2
 
 
 def _memory(arguments: argparse.Namespace) -> None:
@@ -154,7 +158,7 @@ def _row(title: str, constants: MemoryConstants, runs: Sequence[Run]) -> list[st
     ended = [run for run in runs if run.peak_bytes]
     crashed = [run for run in runs if not run.peak_bytes]
     for_memory = [
-        run for run in crashed if not has_idle_stage(run) and not any(needs_no_less(one, run) for one in ended)
+        run for run in crashed if not is_refused(run) and not any(needs_no_less(one, run) for one in ended)
     ]
     return [
         title,

@@ -38,10 +38,9 @@ def test_each_note_names_a_change_and_taking_them_all_makes_it_fit(groundup: Gro
     notes = _asked(groundup, *model)["notes"]
     assert notes[0].startswith("it does not fit")
     changes = [note.removeprefix("then ").split(": ") for note in notes[1:]]
-    assert changes[0][0] == "--micro-batch 1"
+    assert changes[0][0] == "--micro-batch 1 --accumulation 16"
     assert changes[-1][1].endswith("fits")
     options = [word for change, _ in changes for word in change.replace("(", "").replace(")", "").split()]
-    options = [*options, "--accumulation", "16"]
     fitted = _asked(groundup, *model, *options)
     assert fitted["free_bytes"] >= 0
     assert f"{fitted['peak_bytes'] / 1e9:,.1f} GB" in changes[-1][1]

@@ -60,6 +60,17 @@ def test_full_recomputation_keeps_inputs_and_one_layer_at_work() -> None:
     assert stage.backward.activations == inputs - 2 * 4096 * 4096 + whole_layer
 
 
+def test_float32_keeps_values_of_twice_the_size() -> None:
+    """All but the kernel's 4 bytes a query and head."""
+    shape = _named("llama2-7b")
+    single, half = (
+        device_memory(shape, Layout(), STATE_RECIPES[name], constants=FORMULAS_ALONE).stages[0].forward.activations
+        for name in ("fp32", "bf16")
+    )
+    sums_of_rows = 32 * 4096 * 4 * 32
+    assert single - sums_of_rows == 2 * (half - sums_of_rows)
+
+
 def test_zero_3_has_few_layers_whole() -> None:
     """Weights are divided, and two layers of them gathered; gradients of one."""
     shape, shards = _named("llama2-7b"), 8

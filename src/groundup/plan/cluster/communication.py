@@ -5,13 +5,12 @@ torchtitan and nanotron do: what is sent most often stays within a node, and a s
 is sent, is the farthest away.
 """
 
-import math
 from dataclasses import dataclass
 
 from groundup.plan.cluster.layout import Layout
 
-# Gradients are reduced in pieces of this size while the backward pass goes on (the default of DDP in PyTorch).
-BUCKET_BYTES = 25 << 20
+# Devices that fill the links within a node; the constants are measured on nodes of so many.
+_FULL_NODE = 8
 
 
 @dataclass(frozen=True)
@@ -29,43 +28,44 @@ class Group:
 
 @dataclass(frozen=True)
 class Fabric:
-    """The links as collectives find them: bytes/s that a device sends, and seconds of one hop."""
+    """The links as collectives find them: bytes/s that a device sends, and seconds of one hop.
+
+    Within a node a group of n devices gets `link_bandwidth` * (n / 8)^link_sharing, at most all of it: few devices
+    do not fill the lanes. Between nodes a group of m devices a node on N nodes gets `network_bandwidth` * m^port_sharing / N^congestion:
+    one group does not use all ports of its nodes as well as several groups beside each other do, and the more nodes
+    must keep step, the longer each waits for the slowest.
+    """
 
     link_bandwidth: float
     network_bandwidth: float
     link_seconds: float
     network_seconds: float
+    link_sharing: float = 0.0
     port_sharing: float = 1.0
+    congestion: float = 0.0
 
     def bandwidth(self, group: Group) -> float:
-        """Bytes/s of a ring through the group; across nodes it uses the network ports of all its devices there.
-
-        One group does not use all of them as well as several groups beside each other, hence the exponent.
-        """
+        """Bytes/s of a ring through the group, over all its devices on a node together."""
         if group.nodes == 1:
-            return self.link_bandwidth
-        return min(self.link_bandwidth, self.network_bandwidth * group.per_node**self.port_sharing)
+            return self.link_bandwidth * min(1.0, group.size / _FULL_NODE) ** self.link_sharing
+        ports = self.network_bandwidth * group.per_node**self.port_sharing / group.nodes**self.congestion
+        return min(self.link_bandwidth, ports)
 
-    def all_gather(self, size: float, group: Group, messages: float = 1.0) -> float:
+    def all_gather(self, size: float, group: Group) -> float:
         """Seconds until each device has all `size` bytes, of which it had its share: a ring of n - 1 hops."""
         if group.size == 1:
             return 0.0
-        return self._moving(size, group) + messages * self._ring_seconds(group)
+        between_nodes = group.nodes if group.nodes > 1 else 0
+        hops = (group.size - 1 - between_nodes) * self.link_seconds + between_nodes * self.network_seconds
+        return size * (group.size - 1) / group.size / self.bandwidth(group) + hops
 
-    def reduce_scatter(self, size: float, group: Group, messages: float = 1.0) -> float:
+    def reduce_scatter(self, size: float, group: Group) -> float:
         """Seconds until each device has the sum of its share of `size` bytes: an all-gather backwards."""
-        return self.all_gather(size, group, messages)
+        return self.all_gather(size, group)
 
-    def all_reduce(self, size: float, group: Group, messages: float = 1.0) -> float:
-        """Seconds until each device has the sum of all `size` bytes: as many bytes as both of the others.
-
-        Across nodes it goes along a tree of depth log2(nodes), which NCCL takes where the ring would be longer.
-        """
-        if group.size == 1:
-            return 0.0
-        ring = 2 * self._ring_seconds(group)
-        tree = 2 * (group.per_node * self.link_seconds + math.log2(group.nodes) * self.network_seconds)
-        return 2 * self._moving(size, group) + messages * min(ring, tree)
+    def all_reduce(self, size: float, group: Group) -> float:
+        """Seconds until each device has the sum of all `size` bytes: one of each, 2 (n - 1) / n of the bytes."""
+        return self.reduce_scatter(size, group) + self.all_gather(size, group)
 
     def send(self, size: float, group: Group) -> float:
         """Seconds from one device of the group to the next one."""
@@ -74,15 +74,6 @@ class Fabric:
         if group.nodes == 1:
             return size / self.link_bandwidth + self.link_seconds
         return size / self.network_bandwidth + self.network_seconds
-
-    def _moving(self, size: float, group: Group) -> float:
-        """Seconds of the bytes: (n - 1) / n of them within a node; a node's devices get (nodes - 1) / nodes from afar."""
-        parts = group.size if group.nodes == 1 else group.nodes
-        return size * (parts - 1) / parts / self.bandwidth(group)
-
-    def _ring_seconds(self, group: Group) -> float:
-        hops_between_nodes = group.nodes if group.nodes > 1 else 0
-        return (group.size - 1 - hops_between_nodes) * self.link_seconds + hops_between_nodes * self.network_seconds
 
 
 @dataclass(frozen=True)
@@ -135,16 +126,12 @@ def gradient_seconds(
 ) -> float:
     """Summing the gradients of `parameters` over the replicas: once, all-reduce, or with ZeRO a reduce-scatter."""
     size = parameters * gradient_bytes
-    buckets = max(1.0, size / BUCKET_BYTES)
-    if zero == 0:
-        return fabric.all_reduce(size, group, buckets)
-    return fabric.reduce_scatter(size, group, buckets)
+    return fabric.reduce_scatter(size, group) if zero else fabric.all_reduce(size, group)
 
 
 def weight_seconds(fabric: Fabric, group: Group, parameters: float, weight_bytes: float) -> float:
     """Gathering the weights that ZeRO keeps in parts (Rajbhandari et al. 2020, arXiv:1910.02054): once."""
-    size = parameters * weight_bytes
-    return fabric.all_gather(size, group, max(1.0, size / BUCKET_BYTES))
+    return fabric.all_gather(parameters * weight_bytes, group)
 
 
 def sent_bytes(

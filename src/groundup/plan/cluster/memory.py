@@ -181,10 +181,11 @@ class _Counter:
 
     def __init__(self, shape: Shape, layout: Layout, recipe: StateRecipe, flash: bool, constants: MemoryConstants):
         self._layout, self._recipe, self._constants = layout, recipe, constants
-        self._kept = layer_bytes(shape, layout, recompute=layout.recompute, flash=flash)
-        self._whole_layer = layer_bytes(shape, layout, flash=flash)
+        size = recipe.value_bytes
+        self._kept = layer_bytes(shape, layout, recompute=layout.recompute, flash=flash, value_bytes=size)
+        self._whole_layer = layer_bytes(shape, layout, flash=flash, value_bytes=size)
         self._logits = logits(shape, layout)
-        hidden = hidden_bytes(shape, layout) if layout.tensor > 1 else 0.0
+        hidden = hidden_bytes(shape, layout, size) if layout.tensor > 1 else 0.0
         self._buffers = constants.buffers * hidden + constants.device_bytes
         is_gathered = layout.sequence and layout.pipeline == 1 < layout.accumulation and layout.recompute != "full"
         self._gathered = constants.gathered * hidden if is_gathered else 0.0

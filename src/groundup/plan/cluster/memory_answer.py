@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from groundup.errors import UserError
-from groundup.plan.cluster.activations import layer_bytes
+from groundup.plan.cluster.activations import hidden_bytes, layer_bytes
 from groundup.plan.cluster.devices import Cluster, Device
 from groundup.plan.cluster.layout import Layout, Zero
 from groundup.plan.cluster.memory import DeviceMemory, Moment, device_memory, fits, usable_bytes
@@ -85,8 +85,11 @@ def _figures(question: MemoryQuestion, memory: DeviceMemory) -> list[Figure]:
     replicas = layout.data * layout.context
     parameters = {"N": stage.parameters, "t": layout.tensor}
     shards = {"z": layout.zero, "d": replicas}
-    layer = layer_bytes(shape, layout, recompute=layout.recompute, flash=question.flash)
-    usable = usable_bytes(question.device)
+    layer = layer_bytes(
+        shape, layout, recompute=layout.recompute, flash=question.flash, value_bytes=recipe.value_bytes
+    )
+    hidden = hidden_bytes(shape, layout, recipe.value_bytes) if layout.tensor > 1 else 0.0
+    constants, usable = memory.constants, usable_bytes(question.device)
     return [
         Figure("parameters", "parameters", total(shape), "count", source="counted from the shape"),
         Figure("devices", "devices", layout.devices, "count", formula="d t p c",
@@ -95,7 +98,7 @@ def _figures(question: MemoryQuestion, memory: DeviceMemory) -> list[Figure]:
                values={"b": layout.micro_batch, "m": layout.accumulation, "d": layout.data}),
         Figure("peak_bytes", "memory at the peak, a device", memory.peak, "bytes",
                formula="max over stages and moments", values={"stage": stage.index, "moment": peak.peak_moment},
-               source=memory.constants.source),
+               source=constants.source),
         Figure("peak_stage", "stage that peaks", stage.index, "count"),
         Figure("peak_moment", "moment of the peak", peak.peak_moment),
         Figure("device_bytes", "memory of a device", question.device.memory_bytes, "bytes",
@@ -114,15 +117,19 @@ def _figures(question: MemoryQuestion, memory: DeviceMemory) -> list[Figure]:
                values=parameters | shards | {"G": recipe.gradients}, source=_ZERO),
         Figure("optimizer_bytes", "optimizer", moment.optimizer, "bytes", formula="N K / t, / d where z >= 1",
                values=parameters | shards | {"K": recipe.master + recipe.optimizer}, source=_ZERO),
-        Figure("activations_bytes", "activations", moment.activations, "bytes", formula="k l A f",
-               values={"k": peak.in_flight, "l": stage.layers, "A": layer, "f": memory.constants.activations},
-               source=f"A: {_KORTHIKANTI}; k: {_NARAYANAN}; f: {memory.constants.source}"),
+        Figure("activations_bytes", "activations", moment.activations, "bytes",
+               formula="k l A f, and l g H where a step accumulates without a pipeline",
+               values={"k": peak.in_flight, "l": stage.layers, "A": layer, "f": constants.activations,
+                       "g": constants.gathered, "H": hidden},
+               source=f"A: {_KORTHIKANTI}; k: {_NARAYANAN}; f: {constants.source}"),
         Figure("logits_bytes", "logits and loss", moment.logits, "bytes", formula="b s/c v/t e",
                values={"b": layout.micro_batch, "s": shape.context, "c": layout.context,
-                       "v": shape.vocabulary_size, "t": layout.tensor, "e": memory.constants.logit_bytes},
-               source=memory.constants.source),
+                       "v": shape.vocabulary_size, "t": layout.tensor, "e": constants.logit_bytes},
+               source=constants.source),
         Figure("other_bytes", "buffers and what is not divided", moment.other, "bytes",
-               source=memory.constants.source),
+               formula="x N / t + u H + D, and layers that ZeRO has whole",
+               values=parameters | shards | {"x": constants.parameter_bytes, "u": constants.buffers, "H": hidden,
+                                             "D": constants.device_bytes}, source=constants.source),
         Figure("layer_activation_bytes", "activations of a layer and micro-batch", layer, "bytes",
                formula="s/c b (whole / t or 1 + divided / t)",
                values={"s": shape.context, "c": layout.context, "b": layout.micro_batch, "t": layout.tensor,
@@ -212,8 +219,8 @@ def _changes(question: MemoryQuestion) -> Iterator[tuple[str, Layout]]:
     """What to try next, the cheapest first, of what the model and the number of devices allow."""
     layout, shape = question.layout, question.shape
     if layout.micro_batch > 1:
-        batches = layout.micro_batch * layout.accumulation
-        yield "--micro-batch 1", replace(layout, micro_batch=1, accumulation=batches)
+        steps = layout.micro_batch * layout.accumulation
+        yield f"--micro-batch 1 --accumulation {steps}", replace(layout, micro_batch=1, accumulation=steps)
     kinds = get_args(Recompute)
     for kind in kinds[kinds.index(layout.recompute) + 1 :]:
         yield f"--recompute {kind}", replace(layout, recompute=kind)

@@ -11,7 +11,7 @@ from groundup.plan.cluster.layout import Zero
 class StateRecipe:
     """Bytes a parameter: of weights as they are computed with, gradients, master weights, and optimizer states.
 
-    `source` says who counts so.
+    `value_bytes` is the size of what is computed in between, the activations. `source` says who counts so.
     """
 
     name: str
@@ -21,6 +21,7 @@ class StateRecipe:
     master: float
     optimizer: float
     source: str
+    value_bytes: int = 2
 
     @property
     def total(self) -> float:
@@ -43,7 +44,7 @@ class StateBytes(NamedTuple):
 
 _PLAYBOOK = "Ultra-Scale Playbook 2025, memory of weights, gradients and optimizer states"
 _RECIPES = (
-    StateRecipe("fp32", "float32 throughout, AdamW", 4, 4, 0, 8, _PLAYBOOK),
+    StateRecipe("fp32", "float32 throughout, AdamW", 4, 4, 0, 8, _PLAYBOOK, value_bytes=4),
     StateRecipe("bf16", "bfloat16, float32 master weights, AdamW", 2, 2, 4, 8, _PLAYBOOK),
     StateRecipe("bf16-main-grads", "bfloat16, gradients only in float32, AdamW", 2, 4, 4, 8,
                 "Megatron-LM theoretical_memory_usage.py (18 B; 6 + 12/d distributed)"),

@@ -46,7 +46,9 @@ class TimeConstants:
     launch_pipeline: float
     link_hop: float
     network_hop: float
+    link_sharing: float
     port_sharing: float
+    congestion: float
     overlap: float
     overlap_zero: float
     step: float
@@ -64,7 +66,9 @@ H100_NANOTRON = TimeConstants(
     launch_pipeline=0.005,
     link_hop=3e-6,
     network_hop=30e-6,
-    port_sharing=0.8,
+    link_sharing=0.3,
+    port_sharing=0.6,
+    congestion=0.3,
     overlap=0.7,
     overlap_zero=0.2,
     step=0.01,
@@ -161,7 +165,9 @@ class TimeModel:
             device.network_bandwidth * constants.network,
             constants.link_hop,
             constants.network_hop,
+            constants.link_sharing,
             constants.port_sharing,
+            constants.congestion,
         )
         self._stages: dict[int, _Stage] = {}
         self._flops_per_token = train_flops_per_token(shape)
