@@ -2,6 +2,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,15 +101,28 @@ def test_all_that_an_answer_says_is_on_the_screen_and_nothing_is_cut_off(width: 
     assert words.issuperset(fake_answer.lines().title.split())  # is not drawn here, but named
 
 
-def test_rows_of_a_table_in_blocks_are_numbered() -> None:
-    answer = Answer("title", [], [fake_answer.layouts(12)])
-    narrow = on_screen(lambda display: show_answer(answer, display), 60).splitlines()
-    wide = on_screen(lambda display: show_answer(answer, display), 250).splitlines()
-    assert (
-        sum(line.split()[:1] == ["12"] for line in narrow) == sum("#" in line.split()[:1] for line in narrow) > 1
-    )
-    assert not any("#" in line for line in wide)
-    assert sum("$2,150/h" in line for line in wide) == sum("$2,150/h" in line for line in narrow) == 12
+def tables_on_screen(table: Table, width: int) -> list[list[str]]:
+    """The words of each line."""
+    shown = on_screen(lambda display: show_answer(Answer("title", [], [table]), display), width)
+    return [line.split() for line in shown.splitlines()]
+
+
+def test_rows_of_a_table_in_blocks_keep_their_names() -> None:
+    wide, narrow = (tables_on_screen(fake_answer.layouts(12), width) for width in (250, 60))
+    for lines in (wide, narrow):
+        assert sum("$2,150/h" in line for line in lines) == 12
+    assert sum(line[:1] == ["layout"] for line in wide) == 1
+    blocks = sum(line[:1] == ["layout"] for line in narrow)
+    assert sum(line[:1] == ["ZeRO-1,"] for line in narrow) == 12 * blocks > 12
+
+
+def test_rows_of_a_table_in_blocks_are_numbered_where_they_have_no_names() -> None:
+    table = fake_answer.layouts(12)
+    table = replace(table, columns=table.columns[1:], rows=[row[1:] for row in table.rows])
+    narrow = tables_on_screen(table, 60)
+    blocks = sum(line[:1] == ["#"] for line in narrow)
+    assert sum(line[:1] == ["12"] for line in narrow) == blocks > 1
+    assert not any("#" in line for line in tables_on_screen(table, 250))
 
 
 @settings(max_examples=50)

@@ -136,6 +136,18 @@ def test_an_axis_says_its_unit_once() -> None:
     assert titles("time in s") == ["steps", "time in s"]
 
 
+def test_points_among_lines_are_not_joined() -> None:
+    series = [Series("law", [1, 2], [2.0, 1.0]), Series("runs", [1, 1], [2.0, 1.9], points=True)]
+    figure = plotly_figure(Chart("name", "title", "lines", "x", "y", "", "", series))
+    assert [trace["mode"] for trace in figure["data"]] == ["lines+markers", "markers"]
+
+
+def test_curves_have_no_marks() -> None:
+    curve = Series("law", list(range(40)), [1.0] * 40)
+    figure = plotly_figure(Chart("name", "title", "lines", "x", "y", "", "", [curve]))
+    assert figure["data"][0]["mode"] == "lines"
+
+
 def test_names_that_are_alike_keep_bars_of_their_own() -> None:
     chart = Chart("name", "title", "bars", "", "bytes", "", "bytes", [Series("one", ["same", "same"], [1.0, 2.0])])
     figure = plotly_figure(chart)

@@ -131,14 +131,13 @@ def _figures(figures: Sequence[Figure]) -> Grid:
 
 
 def _show_table(table: Table, display: Display) -> None:
-    """One grid, or where the window is too narrow several below each other, whose rows are numbered."""
+    """One grid, or where the window is too narrow several below each other, all with names of the rows."""
     display.say(f"\n{table.title}", style="bold")
     if not table.rows:
         display.say("none", style="dim")
         return
     columns = [_as_text(column, [row[place] for row in table.rows]) for place, column in enumerate(table.columns)]
-    numbers = _Column("#", [str(row + 1) for row in range(len(table.rows))], textual=False)
-    for number, block in enumerate(_blocks(columns, numbers, display.console.width)):
+    for number, block in enumerate(_blocks(columns, display.console.width)):
         if number:
             display.say("")
         display.console.print(_block(block, display.console.width))
@@ -176,15 +175,18 @@ def _as_text(column: Column, values: Sequence[Value]) -> _Column:
     return _Column(heading(column), [cell(value, column.unit) for value in values], textual)
 
 
-def _blocks(columns: Sequence[_Column], numbers: _Column, available: int) -> Iterator[list[_Column]]:
-    """Columns that fit beside each other; each time with the rows' numbers, if they do not all fit at once."""
-    block: list[_Column] = []
-    if _width(columns) > available:
-        block.append(numbers)
-    for column in columns:
+def _blocks(columns: Sequence[_Column], available: int) -> Iterator[Sequence[_Column]]:
+    """Columns that fit beside each other; if they do not all fit at once, each time with what names the rows."""
+    if _width(columns) <= available:
+        yield columns
+        return
+    named = columns[0].textual
+    names = columns[0] if named else _Column("#", [str(row + 1) for row in range(len(columns[0].cells))], False)
+    block = [names]
+    for column in columns[named:]:
         if len(block) > 1 and _width([*block, column]) > available:
             yield block
-            block = [numbers]
+            block = [names]
         block.append(column)
     yield block
 

@@ -60,7 +60,7 @@ class Question:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep: its recipe, which is whole but for what follows from the size, and its expected seconds."""
+    """One run of a sweep: its recipe, where only what follows from the size is open, and its expected seconds."""
 
     recipe: Recipe
     tokens: int
@@ -73,7 +73,7 @@ class PlannedRun:
 
 
 class Sweep:
-    """A sweep in a folder: `scaling.json` says what was asked and which runs that means, `runs.jsonl` has the results."""
+    """A sweep in a folder: `scaling.json` has the question and the runs it means, `runs.jsonl` the results."""
 
     def __init__(self, folder: Path, planned: list[PlannedRun]):
         self.folder, self.planned = folder, planned
@@ -128,8 +128,8 @@ class Sweep:
                 left = pace * sum(other.seconds for other in self.planned if not self._folder(other).finished)
                 display.say(
                     f"run {number} of {len(self.planned)}: {run.recipe.model.num_layers} layers of width "
-                    f"{run.recipe.model.width}, {human(run.tokens)} tokens: {outcome['bits_per_byte']:.3f} bits per "
-                    f"byte in {seconds_text(outcome['total_seconds'])}; {seconds_text(left)} left"
+                    f"{run.recipe.model.width}, {human(run.tokens)} tokens: {outcome['bits_per_byte']:.3f} bits "
+                    f"per byte in {seconds_text(outcome['total_seconds'])}; {seconds_text(left)} left"
                 )
             return self._write_rows()
 
@@ -177,7 +177,7 @@ def sweep(question: Question, out: Path | None, display: Display) -> tuple[Path,
 
 
 def plan_runs(question: Question, folder: Path, display: Display) -> list[PlannedRun]:
-    """The runs with everything that they share fixed: text, vocabulary and context are those for the whole budget."""
+    """The runs, with all that they share fixed: text, vocabulary and context are those for the whole budget."""
     recipe, budget = question.recipe.model_copy(deep=True), parse_budget(question.budget)
     hardware = calibrated(measure(recipe.train), recipe.train)
     recipe.data.limit_bytes = recipe.data.limit_bytes or text_limit(budget, hardware)
@@ -210,7 +210,7 @@ def _of_size(recipe: Recipe, shape: Shape, tokens: int) -> Recipe:
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """What a law needs of a finished run: N without embeddings, tokens, FLOPs, loss; seconds are those of training."""
+    """What a law needs of a finished run; `parameters` without embeddings, `seconds` those of training alone."""
     plan, outcome = run.read_json(run.plan_file), run.read_json(run.outcome_file)
     shape = Shape(**plan["shape"])
     corpus: Mapping[str, Any] = plan["corpus"]

@@ -90,7 +90,7 @@ def fit_answer(fit: Fit, runs: Runs, source: str, file: Path) -> Answer:
                 "objective", "objective", objective(law, runs),
                 formula="sum of Huber_0.001(log law - log loss)",
                 values={"runs": fitted.num_runs},
-                source="Hoffmann et al. 2022, arXiv:2203.15556; summed as in Besiroglu et al. 2024, arXiv:2404.10102",
+                source="Hoffmann et al. 2022, arXiv:2203.15556; summed as by Besiroglu et al., arXiv:2404.10102",
             ),
             Figure(
                 "noise", "spread of runs about the law", known.noise, "share",
@@ -162,15 +162,12 @@ def _tokens_a_parameter(fitted: FittedLaw, flops: float) -> list[Figure]:
 
 def _why(fit: Fit) -> str:
     """Which form, and on what ground."""
-    held, form = fit.contest, fit.fitted.law.form
-    beyond = None not in held.beyond.values()
-    what = (
-        "the largest models and longest runs, when fitted to the others,"
-        if beyond
-        else "each run left out in turn"
+    held = fit.contest
+    unseen = (
+        "left out in turn" if None in held.beyond.values() else "beyond those fitted (largest models, longest)"
     )
-    errors = ", ".join(f"{name} by {held.error(name):.2%}" for name in sorted(held.laws, key=held.error))
-    return f"form {form}: {what} are missed {errors} (root mean square; tied is taken unless another is a fifth better)"
+    errors = ", ".join(f"{name} {held.error(name):.2%}" for name in sorted(held.laws, key=held.error))
+    return f"form {fit.fitted.law.form}; errors of runs {unseen}: {errors}; tied is taken unless another is a fifth better"
 
 
 def _warnings(fitted: FittedLaw, runs: Runs) -> list[str]:
@@ -183,7 +180,7 @@ def _warnings(fitted: FittedLaw, runs: Runs) -> list[str]:
         )
     if fitted.num_runs < 2 * fitted.law.num_constants:
         warnings.append(
-            f"{fitted.num_runs} runs for {fitted.law.num_constants} constants: the interval says more than the constants"
+            f"{fitted.num_runs} runs for {fitted.law.num_constants} constants, which could have come out otherwise"
         )
     return warnings
 
@@ -195,7 +192,7 @@ def _compute_chart(fitted: FittedLaw, runs: Runs) -> Chart:
     return Chart(
         "compute", "Loss by computation", "lines", "computation", "loss", "flops", fitted.law.unit,
         [
-            Series("runs", *_sorted(runs.compute, runs.losses)),
+            Series("runs", *_sorted(runs.compute, runs.losses), points=True),
             Series("best by the law", flops.tolist(), front),
         ],
         log_x=True,
@@ -212,7 +209,7 @@ def _sorted(
 def _iso_flop_chart(fitted: FittedLaw, runs: Runs) -> Chart:
     """Loss against size, a curve for each of a few amounts of computation, and the runs."""
     sizes = np.geomspace(runs.parameters.min() / 3, 3 * runs.parameters.max(), _POINTS_A_CURVE)
-    series = [Series("runs", *_sorted(runs.parameters, runs.losses))]
+    series = [Series("runs", *_sorted(runs.parameters, runs.losses), points=True)]
     for flops in np.geomspace(runs.compute.min(), runs.compute.max(), _CURVES):
         losses = [
             fitted.law.loss(float(size), float(flops / fitted.cost.flops_per_token(float(size)))) for size in sizes
@@ -253,7 +250,8 @@ def predict_answer(fitted: FittedLaw, wanted: Wanted) -> Answer:
         Figure(
             "loss", "loss", found.loss, law.unit,
             formula=law.formula,
-            values=dict(zip(names, law.constants, strict=True)) | {"N": parameters, "D": tokens, "D unique": unique},
+            values=dict(zip(names, law.constants, strict=True))
+            | {"N": parameters, "D": tokens, "unique tokens": unique},
             source=f"{law.origin}; {_INTERVAL}", low=found.low, high=found.high,
         ),
         Figure(

@@ -52,11 +52,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """The points of one line, or the bars of one colour; `x` holds numbers or, for bars, names."""
+    """The points of one line, or the bars of one colour; `x` holds numbers or, for bars, names.
+
+    `points`: not joined, in a chart of lines.
+    """
 
     name: str
     x: Sequence[Value]
     y: Sequence[float]
+    points: bool = False
 
 
 @dataclass(frozen=True)

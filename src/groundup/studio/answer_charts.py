@@ -22,10 +22,14 @@ _SYMBOLS = ("circle", "diamond", "square")
 _PATTERNS = ("", "/", ".")
 # With more bars than this on an axis of numbers, they stand upright and close together.
 _MOST_NAMED = 30
+# Lines through more points than this are curves: their points are not marked.
+_MOST_MARKED = 15
 _LABEL_WIDTH = 20
 # An axis of values is so much longer than the longest bar, behind which its value is written.
 _ROOM = 1.25
 _MOST_TICKS = 6
+# Computations are written as powers of ten from here on (see `quantities`).
+_WRITTEN_AS_POWERS = 1e18
 # What the ticks of an axis say beside the number; other units are said in its title.
 _TICKS: dict[Unit, dict[str, Any]] = {
     "": {"exponentformat": "power"},
@@ -97,7 +101,7 @@ def _points(chart: Chart) -> dict[str, Any]:
         data.append(
             {
                 "type": "scatter",
-                "mode": "lines+markers" if chart.kind == "lines" else "markers",
+                "mode": _mode(chart, series),
                 "name": escape(series.name),
                 "x": [_scaled(x, x_size) for x in series.x],
                 "y": [_scaled(y, y_size) for y in series.y],
@@ -108,6 +112,12 @@ def _points(chart: Chart) -> dict[str, Any]:
             }
         )
     return _figure(data, x_axis, y_axis, height=380)
+
+
+def _mode(chart: Chart, series: Series) -> str:
+    if chart.kind == "points" or series.points:
+        return "markers"
+    return "lines" if len(series.x) > _MOST_MARKED else "lines+markers"
 
 
 def _hover(chart: Chart, name: str, x: Value, y: float | None) -> str:
@@ -212,6 +222,8 @@ def _axis(label: str, unit: Unit, values: Sequence[Value], log: bool) -> tuple[f
         axis |= _time_ticks([number for number in numbers if number > 0])
     elif unit == "seconds":
         size, said = clock(max(map(abs, numbers), default=0.0))
+    elif unit == "flops" and not log and max(numbers, default=0.0) < _WRITTEN_AS_POWERS:
+        said, axis = "", {"tickformat": "~s", "ticksuffix": "FLOP"}
     elif log:
         axis |= _decades([number for number in numbers if number > 0])
     title = f"{label} ({said})" if said and f" {said} " not in f" {label} " else label
@@ -219,9 +231,9 @@ def _axis(label: str, unit: Unit, values: Sequence[Value], log: bool) -> tuple[f
 
 
 def _decades(numbers: Sequence[float]) -> dict[str, Any]:
-    """Ticks at powers of ten only, where there are enough of them."""
+    """Ticks at powers of ten, and at 2 and 5 between them where they are few."""
     decades = math.log10(max(numbers) / min(numbers)) if numbers else 0.0
-    return {"dtick": math.ceil(decades / _MOST_TICKS)} if decades >= 2 else {}
+    return {"dtick": math.ceil(decades / _MOST_TICKS) if decades >= 2 else "D2"}
 
 
 def _time_ticks(seconds: Sequence[float]) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def _digits_of_percent(value: float) -> str:
     share = 100 * value
     if 0 < share < 0.05:
         return "< 0.1"
+    if -0.05 < share < 0:
+        return "0.0"
     return f"{share:.0f}" if abs(share) >= 99.95 else f"{share:.1f}"
 
 

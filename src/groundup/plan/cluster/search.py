@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_args
 from groundup.errors import UserError, nearest
 from groundup.plan.cluster.devices import Cluster
 from groundup.plan.cluster.layout import Layout, Schedule, Zero
-from groundup.plan.cluster.memory import DeviceMemory, device_memory, fits
+from groundup.plan.cluster.memory import DeviceMemory, device_memory, usable_bytes
 from groundup.plan.cluster.states import StateRecipe, state_bytes
 from groundup.plan.cluster.time import H100_NANOTRON, StepTime, TimeConstants, TimeModel
 from groundup.plan.memory import Recompute
@@ -28,6 +28,8 @@ WAYS: dict[str, tuple[Any, ...]] = {
 }
 # A piece of a sequence shorter than this is not worth a device of its own.
 _SHORTEST_PIECE = 2048
+# What is planned to leave less than this share of the memory free is no choice: plans are off by more than that.
+HEADROOM = 0.03
 
 # Seconds; a place among equally fast ones, so that the order is always the same; the layout; its time.
 _Costed: TypeAlias = tuple[float, tuple[Any, ...], Layout, StepTime]
@@ -129,6 +131,11 @@ class _Search:
     usd_per_hour: float
     constants: TimeConstants
 
+    @property
+    def room(self) -> float:
+        """Bytes that training may take of a device's memory."""
+        return (1 - HEADROOM) * usable_bytes(self.cluster.device)
+
     def best(self, limit: int) -> list[Candidate]:
         """The fastest that fit; UserError if there are none."""
         times = TimeModel(self.shape, self.cluster, self.recipe, self.constants)
@@ -205,10 +212,10 @@ class _Search:
         # The states alone tell of most that do not fit, and are quickly counted.
         least = total(self.shape) / layout.tensor / layout.pipeline
         states = state_bytes(self.recipe, least, layout.zero, layout.data * layout.context)
-        if states.total > self.cluster.device.memory_bytes:
+        if states.total > self.room:
             return None
         memory = device_memory(self.shape, layout, self.recipe)
-        return memory if fits(memory, self.cluster.device) else None
+        return memory if memory.peak <= self.room else None
 
     def _indivisible(self) -> str:
         replicas = sorted({data for _, _, _, data in self._groups()})
@@ -231,7 +238,7 @@ class _Search:
             cures.append("states of fewer bytes a parameter (--recipe 8bit-adam)")
         return (
             f"the model does not fit {self.cluster.name}: the most saving layout takes {smallest.peak / 2**30:.1f} GiB "
-            f"of a device's {device.memory_bytes / 2**30:.1f} GiB; what helps: {', '.join(cures)}"
+            f"of the {self.room / 2**30:.1f} GiB that it may take of {device.label}; what helps: {', '.join(cures)}"
         )
 
     def _most_saving(self) -> Iterator[DeviceMemory]:

@@ -24,7 +24,7 @@ class GradientNoise(NamedTuple):
 def gradient_noise(
     small_batch: float, small_squared_norm: float, large_batch: float, large_squared_norm: float
 ) -> GradientNoise:
-    """Unbiased estimates from the squared norms of the gradients of two batches (McCandlish et al. 2018, appendix A.1).
+    """Unbiased estimates from the squared norms of two batches' gradients (McCandlish et al. 2018, appendix A.1).
 
     E |G_B|^2 = |G|^2 + tr(Sigma) / B, solved for two sizes B. A single pair is noisy and can even be negative:
     average each of the two estimates over many steps before dividing. The units of the batches are those of the
@@ -47,14 +47,14 @@ class TradeOff(NamedTuple):
 def trade_off(batch: float, critical_batch: float) -> TradeOff:
     """Steps over the fewest, and examples over the fewest, to the same loss.
 
-    (S / S_min - 1)(E / E_min - 1) = 1 with B_crit = E_min / S_min (McCandlish et al. 2018, equations 2.11, 2.12): at
-    the critical batch both are 2.
+    (S / S_min - 1)(E / E_min - 1) = 1 with B_crit = E_min / S_min (McCandlish et al. 2018, equation 2.11): at the
+    critical batch both are 2.
     """
     return TradeOff(1.0 + critical_batch / batch, 1.0 + batch / critical_batch)
 
 
 def kaplan_critical_batch(loss: float) -> float:
-    """Tokens: 2.1e8 / L^(1 / 0.21) for a loss in nats per token (Kaplan et al. 2020, arXiv:2001.08361, eq. 5.3)."""
+    """Tokens: 2.1e8 / L^(1 / 0.21), L in nats per token (Kaplan et al. 2020, arXiv:2001.08361, equation 5.3)."""
     return 2.1e8 / loss ** (1 / 0.21)
 
 
@@ -64,7 +64,7 @@ def step_law_batch(tokens: float) -> float:
 
 
 def step_law_lr(parameters: float, tokens: float) -> float:
-    """Peak learning rate of AdamW: 1.79 N^-0.713 D^0.307, N without embeddings (Li et al. 2025, arXiv:2503.04715)."""
+    """Peak rate of AdamW: 1.79 N^-0.713 D^0.307, N without embeddings (Li et al. 2025, arXiv:2503.04715)."""
     return 1.79 * parameters**-0.713 * tokens**0.307
 
 
@@ -79,7 +79,7 @@ def deepseek_lr(flops: float) -> float:
 
 
 def nanochat_batch(tokens: float, reference_tokens: float) -> float:
-    """Tokens a step: 2^19 (D / D_ref)^0.383, as in nanochat's scripts/base_train.py, to the nearest power of two there.
+    """Tokens a step: 2^19 (D / D_ref)^0.383, as in nanochat's scripts/base_train.py, rounded there to 2^k.
 
     The exponent is that of Bergsma et al. 2025 (Power Lines, arXiv:2505.13738). `reference_tokens` is the
     compute-optimal number of tokens of nanochat's model of depth 12, for which 2^19 was measured to be best.

@@ -23,7 +23,7 @@ DELTA = 1e-3
 _EXPONENTS, _SHARES = (0.2, 0.35, 0.5, 0.8), (0.1, 0.4, 0.7, 0.9)
 _BEST_STARTS = 6
 _LEAST_EXPONENT, _MOST_EXPONENT = 0.02, 3.0
-_LEAST_SHARE = 1e-3
+_LEAST_SHARE, _LEAST_TERM = 1e-3, 1e-4
 
 # (constants (5,), log N (R,), log D (R,)) -> log loss (R,) and its derivatives (R, 5).
 _LogLoss: TypeAlias = Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -105,7 +105,9 @@ def _fit_fresh(runs: Runs, kind: type[Law], weights: Array | None, start: Law | 
         return float(counts @ value), _free_gradient(gradient, tied)
 
     lowest = logs[counts > 0].min()
-    bounds = [(lowest + np.log(_LEAST_SHARE), lowest), (None, None), (None, None)]
+    # A term that is nothing in the middle of the runs would drift to any constants.
+    factor_bounds = (None, None) if kind is KaplanLaw else (lowest + np.log(_LEAST_TERM), None)
+    bounds = [(lowest + np.log(_LEAST_SHARE), lowest), factor_bounds, factor_bounds]
     bounds += [(_LEAST_EXPONENT, _MOST_EXPONENT)] * (1 if tied else 2)
     if start is None:
         starts = [_free(point, tied) for point in _starts(runs.losses, sizes, tokens, kind)]

@@ -1,4 +1,4 @@
-"""A law with what is known of its errors, of the cost of runs and of the text: a file that predictions are made from."""
+"""A law with what is known of its errors, the cost of runs and the text: a file that predictions are made from."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ from groundup.plan.scaling.laws import FORMS, Law, Optimum, law_from_json, lowes
 from groundup.plan.scaling.published import published
 from groundup.plan.scaling.runs import Runs
 
-# A law of others' runs is off by the level of one's own text and tokenizer: Muennighoff's was by 8 % on its authors'
-# own validation losses.
+# A law of others' runs is off by the level of one's own text and tokenizer: Muennighoff's was by 8 % on its
+# authors' own validation losses.
 _PUBLISHED_NOISE = 0.08
 _NORMAL_QUANTILE = 1.645
 # Errors of extrapolations beyond what few runs could show; measured on 90 runs (benchmarks/planner_laws.py).

@@ -6,7 +6,7 @@ import numpy as np
 
 from groundup.errors import UserError
 from groundup.plan.budget import Budget
-from groundup.plan.choose import Corpus, Plan, alternatives
+from groundup.plan.choose import Corpus, Plan, alternatives, choose
 from groundup.plan.hardware import Hardware
 from groundup.plan.scaling.laws import Array
 from groundup.recipe import Recipe
@@ -60,7 +60,7 @@ def choose_grid(
     """
     if recipe.model.num_layers is not None or recipe.model.width is not None:
         raise UserError(
-            "a sweep varies the model's size, but the recipe fixes it; leave model.num_layers and model.width unset"
+            "a sweep varies the model's size, which the recipe fixes; leave model.num_layers and model.width unset"
         )
     if budget.kind not in {"seconds", "flops", "tokens"}:
         raise UserError(
@@ -111,7 +111,8 @@ class _Grid:
             )
         by_size = sorted(plans, key=lambda plan: plan.non_embedding_parameters)
         fewest = min(_tokens_of_fewest_steps(by_size[0]), by_size[0].tokens / _TOKEN_RANGE)
-        sizes = self._sizes(by_size, plans[0].non_embedding_parameters, fewest)
+        best = choose(self.recipe, longest, self.hardware, self.corpus, self.vocabulary_size)
+        sizes = self._sizes(by_size, best.non_embedding_parameters, fewest)
         counts = [self.runs // len(sizes) + (place < self.runs % len(sizes)) for place in range(len(sizes))]
         return [
             _point(plan, tokens)
@@ -143,7 +144,9 @@ def _tokens_of_fewest_steps(plan: Plan) -> float:
 def _lengths(plan: Plan, fewest: float, count: int) -> Array:
     """(count,) numbers of tokens, evenly apart in logarithm, up to those of the plan."""
     least = max(fewest, plan.tokens / _TOKEN_RANGE, _LEAST_STEPS * plan.tokens / plan.steps)
-    return np.geomspace(min(least, plan.tokens), plan.tokens, count) if count > 1 else np.array([float(plan.tokens)])
+    return (
+        np.geomspace(min(least, plan.tokens), plan.tokens, count) if count > 1 else np.array([float(plan.tokens)])
+    )
 
 
 def _point(plan: Plan, tokens: float) -> GridPoint:

@@ -1,4 +1,4 @@
-"""How far a fitted law may be trusted: fits to runs weighted at random, and laws held against runs they did not see."""
+"""How far a fitted law may be trusted: fits to runs weighted at random, and laws held against unseen runs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ _LARGEST, _CLEARLY = 0.2, 0.8
 
 
 class Miss(NamedTuple):
-    """A run that a law was not fitted to: its FLOPs over the most of those it was, and the error of the log loss."""
+    """A run that a law was not fitted to: its FLOPs over the most of those fitted, and the log loss's error."""
 
     factor: float
     error: float
@@ -68,14 +68,14 @@ def noise_of(runs: Runs, law: Law) -> float:
 
 
 def drift_of(misses: Sequence[Miss], noise: float) -> float:
-    """How fast the error of an extrapolation grows, a factor of e in FLOPs: what is left of misses beyond noise."""
+    """How fast the error of an extrapolation grows, a factor of e in FLOPs: what misses have beyond noise."""
     spans = sum(np.log(miss.factor) ** 2 for miss in misses)
     beyond = sum(max(miss.error**2 - noise**2, 0.0) for miss in misses)
     return float(np.sqrt(beyond / spans)) if spans else 0.0
 
 
 def quantile_of(runs: Runs, law: Law) -> float:
-    """How many standard deviations either way hold `CONFIDENCE`: Student's, since few runs tell little of theirs."""
+    """How many standard deviations hold `CONFIDENCE`: Student's, since few runs tell little of them."""
     from scipy.special import stdtrit
 
     return float(stdtrit(max(len(runs) - law.num_constants, 1), 0.5 + CONFIDENCE / 2))

@@ -71,7 +71,7 @@ class Law(ABC):
         return self.fresh(worth.parameters, worth.tokens) * (1.0 + worth.overfitting)
 
     def optimal(self, flops: float, unique_tokens: float | None = None) -> Optimum:
-        """Parameters and tokens with the lowest loss for C = 6 N D: in closed form, or searched for with repeats."""
+        """Parameters and tokens with the lowest loss for C = 6 N D: in closed form; searched for with repeats."""
         parameters = self._best_parameters(flops)
         if unique_tokens is not None and flops / (6.0 * parameters) > unique_tokens:
             parameters = lowest(lambda size: self.loss(size, flops / (6.0 * size), unique_tokens))
@@ -136,7 +136,7 @@ class TiedLaw(ChinchillaLaw):
 
 @dataclass(frozen=True)
 class KaplanLaw(Law):
-    """L = E + ((A / N)^(alpha / beta) + B / D)^beta (Kaplan et al. 2020, arXiv:2001.08361, eq. 1.5, with E added)."""
+    """L = E + ((A / N)^(alpha / beta) + B / D)^beta (Kaplan et al. 2020, arXiv:2001.08361, eq. 1.5; E added)."""
 
     form: ClassVar[str] = "kaplan"
     formula: ClassVar[str] = "E + ((A / N)^(alpha / beta) + B / D)^beta"

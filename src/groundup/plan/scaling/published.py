@@ -1,7 +1,7 @@
 """Laws as published, in nats per token of their authors' tokenizers and texts.
 
-They say how loss changes with size and data, and what is worth spending a budget on; the level of the loss is another
-on any other text. `DEFAULT` is the one to use where there are no runs of one's own.
+They say how loss changes with size and data, and what is worth spending a budget on; the level of the loss is
+another on any other text. `DEFAULT` is the one to use where there are no runs of one's own.
 """
 
 import math
@@ -38,7 +38,7 @@ HOFFMANN_ROUNDED = ChinchillaLaw(
 )
 """Never for an optimum: at Chinchilla's own budget it asks for 93 tokens a parameter, where the runs ask for 18.
 
-On the runs that it was fitted to it is 0.045 too high (Besiroglu et al. 2024). Here for comparison; no name leads to it.
+On the runs that it was fitted to it is 0.045 too high (Besiroglu et al. 2024). For comparison; it has no name.
 """
 
 MUENNIGHOFF = ChinchillaLaw(
@@ -59,7 +59,7 @@ MANY_EPOCHS = TiedLaw(
     origin="fitted to 273 runs of Muennighoff et al. 2023, arXiv:2305.16264 (benchmarks/planner_laws.py)",
     repetition=repetition.MANY_EPOCHS,
 )
-"""Of validation losses on C4 after 1 to 9,000 epochs; those of 2.8B parameters on 44 epochs of 1.25B tokens were held out."""
+"""Of validation losses on C4 after 1 to 9,000 epochs; the runs of 2.8B parameters on 44 epochs were held out."""
 
 KAPLAN = KaplanLaw(
     irreducible=0.0,

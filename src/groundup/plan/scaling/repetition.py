@@ -1,8 +1,8 @@
 """What text is worth that is read more than once, and what reading it too often costs.
 
-Muennighoff et al. 2023 (arXiv:2305.16264): repeated tokens, and parameters beyond those that the unique tokens call
-for, are worth less and less, each up to a limit. That law only ever levels off, where the loss of real runs rises
-again with many epochs. `Overfitting` adds that rise; its form is our own.
+Muennighoff et al. 2023 (arXiv:2305.16264): repeated tokens, and parameters beyond those that the unique tokens
+call for, are worth less and less, each up to a limit. That law only ever levels off, where the loss of real runs
+rises again with many epochs. `Overfitting` adds that rise; its form is our own.
 """
 
 import math
@@ -93,6 +93,6 @@ MANY_EPOCHS = Repetition(
         level=0.189, ratio_exponent=1.374, limit=3.272, pace=54.4, unique_exponent=0.385, repetition_exponent=1.384
     ),
 )
-"""Fitted by benchmarks/planner_laws.py to 273 runs of Muennighoff et al.: 14M to 8.7B parameters, 100M to 178B unique
-tokens, 1 to 9,000 epochs. Where overfitting is told apart, repeated tokens lose no worth that the runs show.
+"""Fitted by benchmarks/planner_laws.py to 273 runs of Muennighoff et al.: 14M to 8.7B parameters, 100M to 178B
+unique tokens, 1 to 9,000 epochs. With overfitting told apart, repeated tokens lose no worth that these runs show.
 """
