@@ -3,10 +3,10 @@
     python benchmarks/planner.py layout --runs ../shared/data/ultrascale/bench_1b_3b.csv
 
 A cell is one model on one number of nodes. Among the layouts that were tried there, those are ranked by planned
-throughput that the memory's formulas let through; a layout that crashed is worth nothing. The score is the measured
-throughput of the first choice, and of the best of the first three, over that of the best layout of the cell. The
-constants are fitted to the runs of one model and choose for the other, to all cells but the one that they choose
-for, and to all; runs that hung (below 1 % of the peak) are left out of fits but not of choices.
+throughput that the memory's formulas let through; a layout that crashed is worth nothing. The score is the
+measured throughput of the first choice, and of the best of the first three, over that of the best layout of the
+cell. The constants are fitted to the runs of one model and choose for the other, to all cells but the one that
+they choose for, and to all; runs that hung (below 1 % of the peak) are left out of fits but not of choices.
 """
 
 import argparse
@@ -20,9 +20,8 @@ import numpy as np
 
 from groundup.plan.cluster.devices import Cluster, parse_hardware
 from groundup.plan.cluster.layout import Layout
-from groundup.plan.cluster.memory import device_memory
+from groundup.plan.cluster.memory import device_memory, usable_bytes
 from groundup.plan.cluster.search import HEADROOM, search
-from groundup.plan.cluster.memory import usable_bytes
 from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.cluster.time import H100_NANOTRON, TimeConstants
 from groundup.plan.cluster.time_fit import MeasuredTime, calibrate, throughputs
@@ -115,7 +114,7 @@ def fitted(runs: Sequence[Run]) -> TimeConstants:
 
 @dataclass(frozen=True)
 class Choice:
-    """The scores of one cell's first choice and of the best of three, and the rank correlation of all that ended."""
+    """One cell: the scores of the first choice and of the best of three, the rank correlation of what ended."""
 
     cell: tuple[str, int]
     first: float
@@ -126,11 +125,17 @@ class Choice:
 def choose(runs: Sequence[Run], constants: TimeConstants) -> Choice:
     """For the runs of one cell."""
     planned = throughputs([run.measured for run in runs], constants)
-    ranked = [run for _, run in sorted(zip(planned, runs, strict=True), key=lambda pair: -pair[0]) if _is_let_through(run)]
+    ranked = [
+        run
+        for _, run in sorted(zip(planned, runs, strict=True), key=lambda pair: -pair[0])
+        if _is_let_through(run)
+    ]
     best = max(run.tokens_per_second for run in runs)
     scores = [run.tokens_per_second / best for run in ranked[:3]]
     ended = [(one, run.tokens_per_second) for one, run in zip(planned, runs, strict=True) if run.mfu >= HUNG]
-    return Choice(runs[0].cell, scores[0], max(scores), _rank_correlation(*map(np.array, zip(*ended, strict=True))))
+    return Choice(
+        runs[0].cell, scores[0], max(scores), _rank_correlation(*map(np.array, zip(*ended, strict=True)))
+    )
 
 
 def _is_let_through(run: Run) -> bool:
@@ -158,7 +163,9 @@ def _layout(arguments: argparse.Namespace) -> None:
         "fitted to all": lambda _: whole,
         "as kept": lambda _: H100_NANOTRON,
     }
-    choices = {name: [choose(by_cell[cell], constants(cell)) for cell in cells] for name, constants in ways.items()}
+    choices = {
+        name: [choose(by_cell[cell], constants(cell)) for cell in cells] for name, constants in ways.items()
+    }
     _print_scores(choices, models)
     _print_cells(choices["fitted to the other model"])
     _print_errors({f"fitted to {model}": (fits[model], of_model[other[model]]) for model in models}, runs)
@@ -178,13 +185,15 @@ def _print_scores(choices: dict[str, list[Choice]], models: Sequence[str]) -> No
     for name, all_of_them in choices.items():
         for model in (*models, ""):
             some = [one for one in all_of_them if model in {one.cell[0], ""}]
-            rows.append([
-                name,
-                model or "all",
-                f"{np.mean([one.first for one in some]):.3f}",
-                f"{np.mean([one.best_of_three for one in some]):.3f}",
-                f"{np.mean([one.correlation for one in some]):.2f}",
-            ])
+            rows.append(
+                [
+                    name,
+                    model or "all",
+                    f"{np.mean([one.first for one in some]):.3f}",
+                    f"{np.mean([one.best_of_three for one in some]):.3f}",
+                    f"{np.mean([one.correlation for one in some]):.2f}",
+                ]
+            )
     print_table(["constants", "chosen for", "first choice", "best of three", "rank correlation"], rows)
 
 
@@ -192,7 +201,13 @@ def _print_cells(choices: Sequence[Choice]) -> None:
     print_table(
         ["model", "nodes", "first choice", "best of three", "rank correlation"],
         [
-            [one.cell[0], str(one.cell[1]), f"{one.first:.2f}", f"{one.best_of_three:.2f}", f"{one.correlation:.2f}"]
+            [
+                one.cell[0],
+                str(one.cell[1]),
+                f"{one.first:.2f}",
+                f"{one.best_of_three:.2f}",
+                f"{one.correlation:.2f}",
+            ]
             for one in choices
         ],
     )
@@ -200,13 +215,17 @@ def _print_cells(choices: Sequence[Choice]) -> None:
 
 def _print_errors(tried: dict[str, tuple[TimeConstants, list[Run]]], runs: Sequence[Run]) -> None:
     """Of the layouts with 60 % or more of the best of their cell."""
-    best = {cell: max(run.tokens_per_second for run in runs if run.cell == cell) for cell in {run.cell for run in runs}}
+    best = {
+        cell: max(run.tokens_per_second for run in runs if run.cell == cell) for cell in {run.cell for run in runs}
+    }
     rows = []
     for name, (constants, some) in tried.items():
         good = [run for run in some if run.mfu >= HUNG and run.tokens_per_second >= 0.6 * best[run.cell]]
         planned = np.array(throughputs([run.measured for run in good], constants))
         error = np.abs(planned / [run.tokens_per_second for run in good] - 1)
-        rows.append([name, f"{len(good)} of {good[0].model}", f"{np.median(error):.1%}", f"{np.quantile(error, 0.9):.1%}"])
+        rows.append(
+            [name, f"{len(good)} of {good[0].model}", f"{np.median(error):.1%}", f"{np.quantile(error, 0.9):.1%}"]
+        )
     print_table(["constants", "good layouts", "median error", "90th percentile"], rows)
 
 

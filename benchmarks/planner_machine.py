@@ -86,7 +86,7 @@ def _machine(arguments: argparse.Namespace) -> None:
         settings = TrainRecipe.model_validate({"compile": "off", "micro_batch": batch} | fields)
         precision = hardware.precision if settings.precision == "auto" else settings.precision
         seconds = step_seconds(shape, batch, hardware, precision, settings)
-        peak = train_bytes(shape, batch, precision, settings) * known.peak_factor()
+        peak = train_bytes(shape, batch, precision, settings) * known.corrections(()).peak
         trial = Trial(shape, settings, batch, precision, hardware.device, hardware.threads, seed=1)
         found = measure(trial, arguments.seconds, hardware)
         time_errors.append(seconds / found["step_seconds"] - 1)

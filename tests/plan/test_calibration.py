@@ -1,12 +1,12 @@
 import json
 import random
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.plan.calibration import Calibration, PastRun, TimedStep, fit_speed
+from groundup.plan.calibration import Calibration, Corrections, PastRun, TimedStep, fit_speed
 from groundup.plan.candidates import ladder
 from groundup.plan.hardware import Hardware
 from groundup.plan.speed import WEIGHTS, step_parts, step_seconds
@@ -72,15 +72,15 @@ def test_a_step_of_the_same_kind_replaces_the_older_one(hardware: Hardware) -> N
 def test_past_misses_draw_the_expectation_towards_them(count: int) -> None:
     hardware = Hardware("a processor", "cpu", 2, 16 << 30, 2e11, 6e11, 3e10)
     known = Calibration(hardware, "2026-01-01")
-    assert known.loss_factor(RUN.sources) == known.peak_factor() == 1.0
+    assert known.corrections(RUN.sources) == Corrections()
     factors = []
     for _ in range(count):
         known = known.with_run(RUN)
-        factors.append((known.loss_factor(RUN.sources), known.peak_factor()))
+        factors.append(astuple(known.corrections(RUN.sources)))
     assert factors == sorted(factors)
     assert 1.0 < factors[-1][0] < 2.1 / 2.0
     assert 1.0 < factors[-1][1] < 1.2
-    assert known.loss_factor(("other.txt",)) == 1.0
+    assert known.corrections(("other.txt",)).loss == 1.0
 
 
 def test_parts_follow_what_they_are_made_of(hardware: Hardware) -> None:

@@ -15,23 +15,27 @@ def layout(
         str, typer.Option(metavar="TOKENS|SEQUENCES", help="A step's batch: 4Mtok, or 1024 sequences.")
     ],
     params: Annotated[str | None, typer.Option(help="The model's size, such as 70B.")] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="Or its shape: llama3-8b, or layers=32,width=4096,...")
+    shape: Annotated[str | None, typer.Option(help="Or its shape: llama3-8b, or layers=32,width=4096,...")] = None,
+    seq: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a sequence. Default: the model's context.")
     ] = None,
-    seq: Annotated[int | None, typer.Option(min=1, help="Tokens a sequence. Default: the model's context.")] = None,
     recipe: Annotated[
         str, typer.Option(help="What is kept of each parameter: bf16-main-grads, bf16, fp32, 8bit-adam, ...")
     ] = "bf16-main-grads",
     fix: Annotated[
         list[str] | None,
-        typer.Option(metavar="FACTOR=VALUE", help="Fix a factor: tensor=8, zero=1, recompute=full; may be repeated."),
+        typer.Option(
+            metavar="FACTOR=VALUE", help="Fix a factor: tensor=8, zero=1, recompute=full; may be repeated."
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many layouts to show.")] = 10,
     price: Annotated[float | None, typer.Option(min=0, help="US dollars an hour for each device.")] = None,
     emit: Annotated[
         str | None, typer.Option(metavar="torchrun|slurm|sky|k8s", help="Write a launch file for the best layout.")
     ] = None,
-    train: Annotated[str, typer.Option(metavar="RECIPE", help="The recipe that the launch file trains.")] = "default",
+    train: Annotated[
+        str, typer.Option(metavar="RECIPE", help="The recipe that the launch file trains.")
+    ] = "default",
     out: Annotated[Path | None, typer.Option(help="Where the launch file goes. Default: standard output.")] = None,
     explain: ExplainOption = None,
     html: HtmlOption = None,

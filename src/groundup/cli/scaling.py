@@ -1,5 +1,6 @@
 """`groundup scaling`: sweep, fit, predict."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +57,10 @@ def sweep(
     try:
         folder, rows = scaling.sweep(question, out, display)
     except Interrupted as stop:
-        display.say(f"{stop} and saved; the same command goes on with what is missing")
+        message = f"{stop} and saved; the same command goes on with what is missing"
+        display.say(message)
+        if as_json:
+            print(json.dumps({"error": message}))
         return 128 + stop.signal
     return give(sweep_answer(folder, rows), as_json=as_json, explain=explain, html=html)
 
@@ -102,7 +106,10 @@ def fit(
 @app.command()
 def predict(
     law: Annotated[
-        str, typer.Argument(metavar="LAW", help="A law.json, or besiroglu, hoffmann, muennighoff or kaplan.")
+        str,
+        typer.Argument(
+            metavar="LAW", help="A law.json, or besiroglu, hoffmann, muennighoff, many-epochs, kaplan."
+        ),
     ],
     budget: Annotated[str, typer.Option(help="5m (of training), 1e18flop or 300Btok.")],
     params: Annotated[

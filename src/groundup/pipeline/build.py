@@ -15,6 +15,7 @@ from groundup.pipeline.prepare import Text, Tokens, describe, encode_text, make_
 from groundup.pipeline.screens import say_machine, say_outcome, say_plan, say_text
 from groundup.pipeline.train import Job, train
 from groundup.plan.budget import Budget, parse_budget
+from groundup.plan.calibration import Corrections
 from groundup.plan.choose import Corpus, Plan, choose, choose_vocabulary, text_limit
 from groundup.plan.hardware import Hardware
 from groundup.plan.loss import SMALL_RUNS
@@ -105,6 +106,7 @@ def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, di
             "hardware": asdict(hardware),
             "corpus": _provenance(text, tokens, corpus),
             "stages": clock.stages,
+            "corrections": asdict(_corrections(recipe)),
         }
     )
     say_plan(plan, budget, display)
@@ -154,7 +156,7 @@ def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, to
         settings = recipe.train.model_copy(update={"micro_batch": micro_batch, "compile": "off"})
         return measure_step_seconds(shape, batch_size, settings, hardware)
 
-    known = load_calibration(recipe.train)
+    corrections = _corrections(recipe)
     return choose(
         recipe,
         budget,
@@ -163,9 +165,15 @@ def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, to
         tokenizer.vocabulary_size,
         measured_step_seconds=measured,
         compilation=lambda plan: expected_compilation(plan, recipe.train, hardware),
-        law=SMALL_RUNS.scaled(known.loss_factor(recipe.data.sources) if known else 1.0),
-        peak_factor=known.peak_factor() if known else 1.0,
+        law=SMALL_RUNS.scaled(corrections.loss),
+        peak_factor=corrections.peak,
     )
+
+
+def _corrections(recipe: Recipe) -> Corrections:
+    """What past runs on this machine, and on this text, say of the planner's formulas."""
+    known = load_calibration(recipe.train)
+    return known.corrections(recipe.data.sources) if known else Corrections()
 
 
 def _provenance(text: Text, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:

@@ -60,11 +60,12 @@ def _remember(job: Job, outcome: dict[str, Any]) -> None:
     # What the speed formula does not describe is no measurement of it, nor is what a busy machine shows.
     whole = plan.micro_batch == plan.batch_size and not train.batch_warmup
     described = whole and not plan.compile and not is_busy(job.hardware)
+    corrections = job.run.read_json(job.run.plan_file)["corrections"]
     run = PastRun(
         tuple(job.recipe.data.sources),
-        plan.bits_per_byte,
+        plan.bits_per_byte / corrections["loss"],
         outcome["bits_per_byte"],
-        plan.peak_bytes,
+        plan.peak_bytes / corrections["peak"],
         outcome["peak_bytes"],
     )
     remember_run(job.hardware, train, run, step if described else None)

@@ -9,6 +9,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from groundup.errors import UserError
 from groundup.pipeline.calibration import load_calibration
 from groundup.plan.budget import parse_budget
+from groundup.plan.calibration import Corrections
 from groundup.plan.cluster.answer import ClusterQuestion, cluster_answer
 from groundup.plan.cluster.devices import parse_hardware
 from groundup.plan.figures import Answer
@@ -55,17 +56,18 @@ def plan_answer(recipe: Recipe, asked: Asked) -> Answer:
             )
         )
     known = load_calibration(recipe.train)
+    corrections = known.corrections(recipe.data.sources) if known else Corrections()
     if asked.law:
         law: ExpectedLoss = OwnRuns(find_law(asked.law))
     else:
-        law = SMALL_RUNS.scaled(known.loss_factor(recipe.data.sources) if known else 1.0)
+        law = SMALL_RUNS.scaled(corrections.loss)
     question = Question(
         _fixed(recipe, shape) if shape else recipe,
         budget,
         replace(known.calibrated(), memory_bytes=_memory(known.hardware)) if known else _assumed(),
         text_bytes,
         law=law,
-        peak_factor=known.peak_factor() if known else 1.0,
+        peak_factor=corrections.peak,
         usd_per_hour=asked.usd_per_hour,
     )
     answer = machine_answer(question)

@@ -28,7 +28,7 @@ from groundup.plan.budget import parse_budget
 from groundup.plan.candidates import context_for
 from groundup.plan.choose import Corpus, choose_vocabulary, roughly_affordable_tokens, text_limit
 from groundup.plan.parameters import non_embedding
-from groundup.plan.scaling.grid import choose_grid
+from groundup.plan.scaling.grid import choose_grid, refuse_fixed_size
 from groundup.plan.scaling.runs import ROWS
 from groundup.recipe import Recipe
 from groundup.run import DEFAULT_PARENT, Run, new_folder
@@ -164,6 +164,7 @@ def sweep(question: Question, out: Path | None, display: Display) -> tuple[Path,
     """The sweep's folder and a row a run; goes on with an unfinished sweep of the same question."""
     recipe = question.recipe
     check_names(recipe)
+    refuse_fixed_size(recipe)
     if not recipe.data.sources:
         recipe.data.sources = [default_corpus()]
     if "-" in recipe.data.sources:

@@ -167,7 +167,8 @@ def _why(fit: Fit) -> str:
         "left out in turn" if None in held.beyond.values() else "beyond those fitted (largest models, longest)"
     )
     errors = ", ".join(f"{name} {held.error(name):.2%}" for name in sorted(held.laws, key=held.error))
-    return f"form {fit.fitted.law.form}; errors of runs {unseen}: {errors}; tied is taken unless another is a fifth better"
+    rule = "tied is taken unless another is a fifth better"
+    return f"form {fit.fitted.law.form}; errors of runs {unseen}: {errors}; {rule}"
 
 
 def _warnings(fitted: FittedLaw, runs: Runs) -> list[str]:

@@ -32,13 +32,21 @@ class TimedStep:
 
 
 @dataclass(frozen=True)
+class Corrections:
+    """What the law's loss and the formula's peak of memory are multiplied by, as past runs came out."""
+
+    loss: float = 1.0
+    peak: float = 1.0
+
+
+@dataclass(frozen=True)
 class PastRun:
-    """A finished run beside its plan. `sources` names the text."""
+    """A finished run beside what the formulas said of it without corrections. `sources` names the text."""
 
     sources: tuple[str, ...]
     planned_bits_per_byte: float
     bits_per_byte: float
-    planned_peak_bytes: int
+    planned_peak_bytes: float
     peak_bytes: int
 
 
@@ -57,17 +65,16 @@ class Calibration:
         hardware = hardware or self.hardware
         return replace(hardware, speed=fit_speed(self.steps, self.hardware)) if self.steps else hardware
 
-    def loss_factor(self, sources: Sequence[str]) -> float:
-        """What the law's loss has to be multiplied by on this text: past outcomes over plans, drawn towards 1."""
-        misses = [
+    def corrections(self, sources: Sequence[str]) -> Corrections:
+        """Outcomes over plans, drawn towards 1: of the loss on this text on average, of the peak over all runs."""
+        losses = [
             run.bits_per_byte / run.planned_bits_per_byte for run in self.runs if run.sources == tuple(sources)
         ]
-        return (sum(misses) + _TRUST_IN_PLAN) / (len(misses) + _TRUST_IN_PLAN)
-
-    def peak_factor(self) -> float:
-        """The same for the peak of memory, over all runs, by their median."""
-        misses = [run.peak_bytes / run.planned_peak_bytes for run in self.runs]
-        return 1.0 + (median(misses) - 1.0) * len(misses) / (len(misses) + _TRUST_IN_PLAN) if misses else 1.0
+        peaks = [run.peak_bytes / run.planned_peak_bytes for run in self.runs]
+        return Corrections(
+            loss=_drawn_to_one(fmean(losses), len(losses)) if losses else 1.0,
+            peak=_drawn_to_one(median(peaks), len(peaks)) if peaks else 1.0,
+        )
 
     def with_run(self, run: PastRun) -> Self:
         """With one more run, the oldest forgotten beyond a number."""
@@ -93,6 +100,10 @@ class Calibration:
             steps=[TimedStep(**row | {"shape": Shape(**row["shape"])}) for row in values["steps"]],
             runs=[PastRun(**row | {"sources": tuple(row["sources"])}) for row in values["runs"]],
         )
+
+
+def _drawn_to_one(ratio: float, count: int) -> float:
+    return (count * ratio + _TRUST_IN_PLAN) / (count + _TRUST_IN_PLAN)
 
 
 def fit_speed(steps: Sequence[TimedStep], hardware: Hardware, prior: float = _PRIOR) -> dict[str, float]:

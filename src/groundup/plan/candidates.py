@@ -16,15 +16,16 @@ _LADDER = (
 
 
 class _RateRule(NamedTuple):
-    """The best peak rate at the reference, how it falls with the size, and its ceiling."""
+    """The best rate at the reference, how it falls with the size and grows with the batch, and its ceiling."""
 
     at_reference: float
     exponent: float
+    batch_exponent: float
     highest: float
 
 
 _REFERENCE_PARAMETERS, _REFERENCE_BATCH_TOKENS = 7.4e5, 1024
-_RATES = {"adamw": _RateRule(3.2e-3, 0.58, 1.2e-2), "muon": _RateRule(1.25e-2, 0.2, 2.4e-2)}
+_RATES = {"adamw": _RateRule(3.2e-3, 0.58, 0.5, 1.2e-2), "muon": _RateRule(1.25e-2, 0.3, 0.0, 2.4e-2)}
 
 _VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -127,10 +128,10 @@ def batch_tokens_for(tokens: float) -> float:
 def learning_rate_for(parameters: int, batch_tokens: int, optimizer: str) -> float:
     """Peak learning rate for a model of so many non-embedding parameters.
 
-    Falls with the size as measured at widths 64, 128 and 256 with 1,024 tokens a step (benchmarks/LOG.md), and
-    grows with the square root of the batch (Malladi et al. 2022, arXiv:2205.10287). Optimizers other than `muon`
-    take AdamW's, which they scale.
+    Falls with the size as measured at widths 64, 128 and 256 with 1,024 tokens a step, for Muon also at 512 with
+    4,096 (benchmarks/LOG.md). AdamW's grows with the square root of the batch (Malladi et al. 2022,
+    arXiv:2205.10287); Muon's best rate did not. Optimizers other than `muon` take AdamW's, which they scale.
     """
     rule = _RATES.get(optimizer, _RATES["adamw"])
     by_size = rule.at_reference * (parameters / _REFERENCE_PARAMETERS) ** -rule.exponent
-    return min(rule.highest, by_size * (batch_tokens / _REFERENCE_BATCH_TOKENS) ** 0.5)
+    return min(rule.highest, by_size * (batch_tokens / _REFERENCE_BATCH_TOKENS) ** rule.batch_exponent)

@@ -12,8 +12,8 @@ Precision: TypeAlias = Literal["fp32", "bf16", "bf16-weights", "fp16"]
 class Hardware:
     """A machine as measured: sustained matrix throughput in FLOP/s, memory in bytes and bytes/s.
 
-    `has_bf16` says whether it has instructions for bfloat16 products, None where that cannot be asked. `speed` holds
-    the weights of `groundup.plan.speed` where the machine was calibrated.
+    `has_bf16` says whether it has instructions for bfloat16 products, None where that cannot be asked. `speed`
+    holds the weights of `groundup.plan.speed` where the machine was calibrated.
     """
 
     name: str

@@ -7,7 +7,7 @@ from groundup.plan.answer import bytes_per_token_of
 from groundup.plan.budget import Budget
 from groundup.plan.choose import Corpus, Plan, alternatives, choose, choose_vocabulary
 from groundup.plan.energy import energy_wh
-from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
+from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware
 from groundup.plan.loss import SMALL_RUNS, ExpectedLoss, effective_tokens
@@ -149,8 +149,7 @@ def _figures(question: Question, plan: Plan) -> list[Figure]:
             values={"S": plan.steps, "B": plan.batch_size, "T": shape.context},
             source="as many steps as the budget allows",
         ),
-        Figure("epochs", "times the text is read", plan.epochs, "", formula="D / D_text",
-               values={"D": plan.tokens, "D_text": question.corpus.tokens}),
+        *_epochs(question, plan),
         Figure("steps", "steps", plan.steps, "steps"),
         Figure(
             "batch_size",
@@ -166,7 +165,7 @@ def _figures(question: Question, plan: Plan) -> list[Figure]:
             "learning rate",
             plan.lr,
             "",
-            formula="rate (N / 0.74M)^-a sqrt(B T / 1024), at most a ceiling",
+            formula="r (N / 0.74M)^-a (B T / 1024)^b, at most a ceiling; r, a and b by optimizer",
             values={"N": plan.non_embedding_parameters, "B": plan.batch_size, "T": shape.context},
             source="benchmarks/LOG.md; square root: Malladi et al. 2022, arXiv:2205.10287",
         ),
@@ -216,6 +215,14 @@ def _figures(question: Question, plan: Plan) -> list[Figure]:
     ]  # fmt: skip
 
 
+def _epochs(question: Question, plan: Plan) -> list[Figure]:
+    """How often the text is read, where it is known how much there is."""
+    if question.corpus_bytes is None:
+        return []
+    values: dict[str, Value] = {"D": plan.tokens, "D_text": question.corpus.tokens}
+    return [Figure("epochs", "times the text is read", plan.epochs, formula="D / D_text", values=values)]
+
+
 _PLAN_COLUMNS = [
     Column("layers", "layers", "count"),
     Column("width", "width", "count"),
@@ -247,8 +254,8 @@ def _binding(question: Question, plan: Plan) -> str:
     """What keeps the loss from being lower."""
     if plan.epochs > _HARMLESS_EPOCHS:
         return (
-            f"text binds: it is read {plan.epochs:.0f} times, and beyond about {_HARMLESS_EPOCHS:.0f} times reading it "
-            "again is worth little; more text would lower the loss more than more time"
+            f"text binds: it is read {plan.epochs:.0f} times, and from {_HARMLESS_EPOCHS:.0f} times on it is worth "
+            "little to read it again; more text would lower the loss more than more time"
         )
     wider = replace(question, hardware=replace(question.hardware, memory_bytes=1 << 50))
     if wider.plan().parameters > plan.parameters:

@@ -6,6 +6,8 @@ calculator. In short: B bytes a value, b sequences a micro-batch, s tokens, h wi
 t tensor, c context parallel devices.
 """
 
+from typing import NamedTuple
+
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.memory import Recompute
 from groundup.shape import Shape, family
@@ -14,6 +16,13 @@ from groundup.shape import Shape, family
 def hidden_bytes(shape: Shape, layout: Layout, value_bytes: int = 2) -> float:
     """B b s/c h: the stream between layers of one micro-batch, before tensor parallelism divides it."""
     return value_bytes * layout.micro_batch * shape.context / layout.context * shape.width
+
+
+class TokenBytes(NamedTuple):
+    """What a layer keeps of a token: what sequence parallelism alone divides, and what tensor parallelism does."""
+
+    outside: float
+    inside: float
 
 
 def layer_bytes(
@@ -25,36 +34,51 @@ def layer_bytes(
     dropout: bool = False,
     value_bytes: int = 2,
 ) -> float:
-    """Bytes that one layer keeps of one micro-batch on one device.
-
-    Selective recomputation drops what lies between queries, keys, values and the attention's result, which a fused
-    kernel (`flash`) never keeps but for a number a row; full recomputation keeps the layer's input alone.
+    """Bytes that one layer keeps of one micro-batch on one device: b s/c of `token_bytes`, each part divided.
 
     Args:
         shape: of the model; its context is the length s.
         layout: of which micro-batch, tensor, sequence and context count.
-        recompute: what the backward pass computes again.
+        recompute: see `token_bytes`, as for the rest.
         flash: attention is fused, and scores are not kept.
         dropout: masks of a byte a value are kept after attention, after the feed-forward part, and of scores.
         value_bytes: B, 2 for bfloat16.
     """
+    outside, inside = token_bytes(
+        shape, recompute=recompute, flash=flash, dropout=dropout, value_bytes=value_bytes
+    )
     tokens = layout.micro_batch * shape.context / layout.context
-    whole_by = layout.tensor if layout.sequence else 1
+    return tokens * (outside / (layout.tensor if layout.sequence else 1) + inside / layout.tensor)
+
+
+def token_bytes(
+    shape: Shape,
+    *,
+    recompute: Recompute = "none",
+    flash: bool = True,
+    dropout: bool = False,
+    value_bytes: int = 2,
+) -> TokenBytes:
+    """Bytes that one layer keeps of one token before devices divide them; arguments as for `layer_bytes`.
+
+    Selective recomputation drops what lies between queries, keys, values and the attention's result, which a fused
+    kernel (`flash`) never keeps but for a number a row; full recomputation keeps the layer's input alone.
+    """
     if recompute == "full":
-        return value_bytes * tokens * shape.width / whole_by
+        return TokenBytes(value_bytes * shape.width, 0)
     query, key = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
     # Inputs of both norms, of the attention's and of the feed-forward part's first product.
-    whole = (4 * value_bytes + (2 if dropout else 0)) * shape.width
+    outside = (4 * value_bytes + (2 if dropout else 0)) * shape.width
     # Queries, keys, values, the attention's result; a gated layer keeps gate, up, the gate's activation, and the
     # product, another the values before and after the activation.
     traits = family(shape.family)
     hidden = 4 if traits.feedforward == "swiglu" else 2
-    divided = value_bytes * (2 * query + 2 * key + hidden * shape.feedforward_width)
+    inside = value_bytes * (2 * query + 2 * key + hidden * shape.feedforward_width)
     if traits.qk_norm:
-        divided += value_bytes * (query + key)
+        inside += value_bytes * (query + key)
     if recompute == "none":
-        divided += shape.num_heads * _attention_bytes(shape.context, flash, dropout, value_bytes)
-    return tokens * (whole / whole_by + divided / layout.tensor)
+        inside += shape.num_heads * _attention_bytes(shape.context, flash, dropout, value_bytes)
+    return TokenBytes(outside, inside)
 
 
 def _attention_bytes(length: int, flash: bool, dropout: bool, value_bytes: int) -> float:

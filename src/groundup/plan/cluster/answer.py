@@ -1,5 +1,6 @@
 """What a budget buys on many devices: model, tokens, layout, time, money, energy and the loss to expect."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,13 +77,8 @@ def cluster_answer(question: ClusterQuestion) -> Answer:
         title=f"Plan for {question.cluster.count} x {question.cluster.device.label}",
         figures=[*_model(best, chooser), *_layout(best), *_cost(best, question, chooser)],
         tables=[
-            Table(
-                "alternatives",
-                "Other models",
-                _COLUMNS,
-                [_row(one, chooser) for one in plans[:_MOST_ALTERNATIVES]],
-            ),
-            Table("front", "What less and more would buy", _COLUMNS, [_row(one, chooser) for one in front]),
+            _table("alternatives", "Other models", plans[:_MOST_ALTERNATIVES], chooser),
+            _table("front", "What less and more would buy", front, chooser),
         ],
         charts=[
             Chart(
@@ -208,23 +204,25 @@ def _cost(plan: ClusterPlan, question: ClusterQuestion, chooser: ClusterChooser)
     ]  # fmt: skip
 
 
-_COLUMNS = [
-    Column("layers", "layers", "count"),
-    Column("width", "width", "count"),
-    Column("parameters", "parameters", "count"),
-    Column("tokens", "tokens", "tokens"),
-    Column("seconds", "time", "seconds"),
-    Column("usd", "cost", "usd"),
-    Column("mfu", "of the peak", "share"),
-    Column("peak_bytes", "memory", "bytes"),
-    Column("loss", "expected"),
-]
+def _table(name: str, title: str, plans: Sequence[ClusterPlan], chooser: ClusterChooser) -> Table:
+    columns = [
+        Column("layers", "layers", "count"),
+        Column("width", "width", "count"),
+        Column("parameters", "parameters", "count"),
+        Column("tokens", "tokens", "tokens"),
+        Column("seconds", "time", "seconds"),
+        Column("usd", "cost", "usd"),
+        Column("mfu", "of the peak", "share"),
+        Column("peak_bytes", "memory", "bytes"),
+        Column("loss", "expected", chooser.law.law.unit),
+    ]
+    return Table(name, title, columns, [_row(plan, chooser) for plan in plans])
 
 
 def _row(plan: ClusterPlan, chooser: ClusterChooser) -> tuple[float, ...]:
     return (
         plan.shape.num_layers, plan.shape.width, plan.parameters, plan.tokens, plan.seconds, _usd(plan, chooser),
-        plan.candidate.time.mfu, plan.candidate.memory.peak, round(plan.loss, 4),
+        plan.candidate.time.mfu, plan.candidate.memory.peak, plan.loss,
     )  # fmt: skip
 
 

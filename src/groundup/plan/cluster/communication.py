@@ -1,8 +1,8 @@
 """What devices send each other in a step: bytes by the layout, seconds by where a group's devices stand.
 
-Ranks are numbered with tensor groups innermost, then context, then data, and the pipeline outermost, as Megatron-LM,
-torchtitan and nanotron do: what is sent most often stays within a node, and a stage's neighbour, to which the least
-is sent, is the farthest away.
+Ranks are numbered with tensor groups innermost, then context, then data, and the pipeline outermost, as
+Megatron-LM, torchtitan and nanotron do: what is sent most often stays within a node, and a stage's neighbour, to
+which the least is sent, is the farthest away.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ class Group:
 class Fabric:
     """The links as collectives find them: bytes/s that a device sends, and seconds of one hop.
 
-    Within a node a group of n devices gets `link_bandwidth` * (n / 8)^link_sharing, at most all of it: few devices
-    do not fill the lanes. Between nodes a group of m devices a node on N nodes gets `network_bandwidth` * m^port_sharing / N^congestion:
-    one group does not use all ports of its nodes as well as several groups beside each other do, and the more nodes
-    must keep step, the longer each waits for the slowest.
+    Within a node a group of n devices gets `link_bandwidth` * (n / 8)^link_sharing, at most all of it: few
+    devices do not fill the lanes. Between nodes a group of m devices a node on N nodes gets `network_bandwidth`
+    * m^port_sharing / N^congestion: one group does not use all ports of its nodes as well as several groups
+    beside each other do, and the more nodes must keep step, the longer each waits for the slowest.
     """
 
     link_bandwidth: float
@@ -121,9 +121,7 @@ def context_seconds(fabric: Fabric, group: Group, size: float) -> float:
     return (group.size - 1) * fabric.send(size, group)
 
 
-def gradient_seconds(
-    fabric: Fabric, group: Group, zero: int, parameters: float, gradient_bytes: float
-) -> float:
+def gradient_seconds(fabric: Fabric, group: Group, zero: int, parameters: float, gradient_bytes: float) -> float:
     """Summing the gradients of `parameters` over the replicas: once, all-reduce, or with ZeRO a reduce-scatter."""
     size = parameters * gradient_bytes
     return fabric.reduce_scatter(size, group) if zero else fabric.all_reduce(size, group)
@@ -132,38 +130,3 @@ def gradient_seconds(
 def weight_seconds(fabric: Fabric, group: Group, parameters: float, weight_bytes: float) -> float:
     """Gathering the weights that ZeRO keeps in parts (Rajbhandari et al. 2020, arXiv:1910.02054): once."""
     return fabric.all_gather(parameters * weight_bytes, group)
-
-
-def sent_bytes(
-    layout: Layout, parameters: float, hidden_bytes: float, layers: float, gradient_bytes: float, weight_bytes: float
-) -> dict[str, float]:
-    """Bytes that one device sends in a step, by the kind of group.
-
-    Args:
-        layout: sizes of the groups.
-        parameters: on this device.
-        hidden_bytes: of one micro-batch's hidden states before tensor parallelism divides them.
-        layers: on this device.
-        gradient_bytes: of one parameter's gradient as it is summed.
-        weight_bytes: of one parameter as it is gathered.
-    """
-    def share(size: int) -> float:
-        return (size - 1) / size
-
-    replicas = layout.data * layout.context
-    passes = layout.accumulation if layout.zero == 3 else 1
-    reductions = layout.accumulation if layout.zero >= 2 else 1
-    gradients = parameters * gradient_bytes * share(replicas)
-    weights = parameters * weight_bytes * share(replicas)
-    data = {
-        0: 2 * gradients,
-        1: gradients + weights,
-        2: reductions * gradients + weights,
-        3: reductions * gradients + 2 * passes * weights,
-    }[layout.zero]
-    boundary = 2 * hidden_bytes / layout.tensor if layout.pipeline > 1 else 0.0
-    return {
-        "tensor": layout.accumulation * layers * 8 * hidden_bytes * share(layout.tensor),
-        "pipeline": layout.accumulation * boundary * layout.virtual_stages,
-        "data": data,
-    }

@@ -2,7 +2,7 @@
 
 from groundup.plan.cluster.devices import Device
 from groundup.plan.cluster.inference import InferenceMemory, cache_bytes_per_token, inference_memory
-from groundup.plan.cluster.memory import usable_bytes
+from groundup.plan.cluster.memory import USABLE, usable_bytes
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
 from groundup.plan.parameters import total
 from groundup.shape import Shape
@@ -38,7 +38,9 @@ def inference_answer(
             Figure("peak_bytes", "memory, a device", memory.total, "bytes", formula="weights + cache + logits",
                    values={"weights": memory.weights, "cache": memory.cache, "logits": memory.logits}),
             Figure("device_bytes", "memory of a device", device.memory_bytes, "bytes", source=device.source),
-            Figure("free_bytes", "free", usable - memory.total, "bytes"),
+            Figure("free_bytes", "free", usable - memory.total, "bytes", formula="M u - peak",
+                   values={"M": device.memory_bytes, "u": USABLE, "peak": memory.total},
+                   source="u: the driver and NCCL take the rest"),
             Figure("weights_bytes", "weights", memory.weights, "bytes", formula="N w / 8 / t",
                    values={"N": total(shape), "w": weight_bits, "t": tensor}),
             Figure("cache_bytes", "keys and values", memory.cache, "bytes", formula="b s C / t",
@@ -51,7 +53,9 @@ def inference_answer(
             Figure("logits_bytes", "logits", memory.logits, "bytes", formula="4 b v / t",
                    values={"b": batch, "v": shape.vocabulary_size, "t": tensor}),
             Figure("largest_batch", f"sequences of {shape.context} tokens that fit", room, "count",
-                   formula="(M - weights) / ((cache + logits) / b)", values={"M": usable, "b": batch}),
+                   formula="(M u - weights) b / (cache + logits), down to a whole number",
+                   values={"M": device.memory_bytes, "u": USABLE, "b": batch, "weights": memory.weights,
+                           "cache": memory.cache, "logits": memory.logits}),
         ],
         tables=[
             Table("batches", "Memory by sequences at once and tokens in each", columns,
@@ -70,9 +74,10 @@ def inference_answer(
 
 
 def _verdict(memory: InferenceMemory, usable: float, room: int, context: int) -> str:
-    needs = f"{memory.total / 1e9:,.1f} GB of the {usable / 1e9:,.1f} GB that a device can give"
+    needs, has = f"{memory.total / 1e9:,.1f} GB", f"the {usable / 1e9:,.1f} GB that a device can give"
     if memory.total <= usable:
-        return f"it fits: {needs}; at most {room} sequences of {context} tokens would"
+        return f"it fits: {needs} of {has}; at most {room} sequences of {context} tokens would"
+    needs = f"{needs}, more than {has}"
     if room:
         return f"it does not fit: {needs}; {room} sequences at once would, or a larger --tp, or fewer --cache-bits"
     cures = "a larger --tp, fewer --weight-bits or a shorter --seq"

@@ -158,6 +158,8 @@ def _kubernetes(layout: Layout, cluster: "Cluster", recipe: str) -> str:
         "/recipe/recipe.toml" if config is not None else recipe,
         f'--node-rank="$JOB_COMPLETION_INDEX" --master-addr=groundup-0.groundup --master-port={_PORT}',
     )
+    # The name is known once its pod has started.
+    script = f"until getent hosts groundup-0.groundup; do sleep 1; done\n{command}"
     mounts = "        - {name: recipe, mountPath: /recipe}\n" if config is not None else ""
     volumes = "      - {name: recipe, configMap: {name: groundup-recipe}}\n" if config is not None else ""
     return f"""# kubectl apply -f launch.yaml
@@ -190,7 +192,7 @@ spec:
         command: ["bash", "-c"]
         args:
         - |
-{indent(command, "          ")}
+{indent(script, "          ")}
         resources:
           limits:
             {resource}: {per_node}

@@ -1,4 +1,4 @@
-"""The fastest layouts of a model on a cluster, told with figures, the best ones beside each other, and what binds."""
+"""The fastest layouts of a model on a cluster: figures of the best, the others beside it, and what binds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +24,18 @@ _PARTS = {
     "update": "optimizer",
     "overhead": "rest",
 }
+_SOURCES = {
+    "compute": "FLOPs and bytes of the slowest stage over the shares of the peaks in groundup.plan.cluster.time",
+    "recompute": "the forward pass of each layer once more",
+    "tensor": "4 all-reduces a layer and micro-batch: Korthikanti et al. 2022, arXiv:2205.05198",
+    "context": "a ring of keys and values, less the attention beside it: Liu et al. 2023, arXiv:2310.01889",
+    "handover": "hidden states from stage to stage and their gradients back",
+    "bubble": "Narayanan et al. 2021, arXiv:2104.04473",
+    "data": "2 (n - 1) / n of the gradients' bytes, or the parts of ZeRO, less what the backward pass hides: "
+    "Rajbhandari et al. 2020, arXiv:1910.02054",
+    "update": "states and gradients read and written at the memory's bandwidth, divided by ZeRO",
+    "overhead": "measured, the same for every layout",
+}
 _COLUMNS = (
     Column("layout", "layout"),
     Column("peak_bytes", "memory", "bytes"),
@@ -43,9 +55,9 @@ def layout_answer(question: LayoutQuestion, candidates: Sequence[Candidate]) -> 
     best = candidates[0]
     names = [short_name(candidate.layout) for candidate in candidates]
     shown = [part for part in _PARTS if any(candidate.time.parts[part] > 0 for candidate in candidates)]
-    cluster = question.cluster
+    cluster, size = question.cluster, total(question.shape) / 1e9
     return Answer(
-        title=f"Layouts of {total(question.shape) / 1e9:.3g}B parameters on {cluster.count} x {cluster.device.label}",
+        title=f"Layouts of {size:.3g}B parameters on {cluster.count} x {cluster.device.label}",
         figures=[*_layout_figures(best, question), *_time_figures(best, question), *_cost_figures(best, question)],
         tables=[Table("layouts", "The fastest layouts", _COLUMNS, [_row(candidate) for candidate in candidates])],
         charts=[
@@ -63,7 +75,12 @@ def layout_answer(question: LayoutQuestion, candidates: Sequence[Candidate]) -> 
                 ],
             )
         ],
-        notes=[*_rounding(question), *_binding(best, question), *_next_best(candidates)],
+        notes=[
+            *_rounding(question),
+            *_binding(best, question),
+            *_next_best(candidates),
+            *_caveats(best, question),
+        ],
     )
 
 
@@ -111,32 +128,27 @@ def _layout_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
 
 
 def _time_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
-    time, layout, constants = best.time, best.layout, H100_NANOTRON
+    time, layout = best.time, best.layout
     device, flops = question.cluster.device, train_flops_per_token(question.shape)
     parts = {name: seconds for name, seconds in time.parts.items() if seconds > 0}
     figures = [
         Figure("step_seconds", "time of a step", time.seconds, "seconds", formula=" + ".join(parts), values=parts,
-               source=constants.source),
-        Figure("compute_seconds", "of it: computing", time.compute, "seconds",
-               formula="m (3 (l F / (e P) + l A / (a P) + l M / (u W)) + S)",
-               values={"m": layout.accumulation, "P": device.flops_bf16, "W": device.memory_bandwidth,
-                       "e": constants.matmul, "a": constants.attention, "u": constants.memory},
-               source="l layers of the slowest stage; F, A: FLOPs a layer of products and of attention; M: bytes that "
-                      "move through memory; S: weights and gradients"),
+               source=H100_NANOTRON.source)
     ]  # fmt: skip
-    explained = {
-        "tensor": ("two all-reduces a layer forward, two backward: 2 (t - 1) / t of 2 b s h bytes each",
-                   "Korthikanti et al. 2022, arXiv:2205.05198"),
-        "bubble": ("(p - 1) / (v m) of the rest", "Narayanan et al. 2021, arXiv:2104.04473"),
-        "data": ("2 (n - 1) / n of the gradients' bytes over the bandwidth, less what the backward pass hides",
-                 "Rajbhandari et al. 2020, arXiv:1910.02054"),
-        "update": ("states read and written over the memory's bandwidth, divided by ZeRO", ""),
-    }  # fmt: skip
-    for name, (formula, source) in explained.items():
-        if name in parts:
-            values = {"t": layout.tensor, "p": layout.pipeline, "m": layout.accumulation, "n": layout.data}
-            figures.append(Figure(f"{name}_seconds", f"of it: {_PARTS[name]}", parts[name], "seconds", formula=formula,
-                                  values=values, source=source))  # fmt: skip
+    for name, seconds in parts.items():
+        if name == "bubble":
+            busy = time.compute + time.recompute + time.tensor + time.context + time.handover
+            formula = "(p - 1) / (v m) x"
+            values: dict[str, Value] = {
+                "p": layout.pipeline, "v": layout.virtual_stages, "m": layout.accumulation, "x": busy,
+            }  # fmt: skip
+        else:
+            formula, values = "", {}
+        figures.append(
+            Figure(
+                f"{name}_seconds", f"of it: {_PARTS[name]}", seconds, "seconds", formula, values, _SOURCES[name]
+            )
+        )
     return [
         *figures,
         Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s", formula="B s / T",
@@ -153,7 +165,8 @@ def _cost_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
     share = best.usd_per_billion_tokens / rate.typical
     return [
         Figure("usd_per_hour", "price of all devices", best.usd_per_hour, "usd/h", formula="n p",
-               values={"n": count, "p": rate.typical}, source=source, low=count * rate.low, high=count * rate.high),
+               values={"n": count, "p": rate.typical}, source=source,
+               low=count * rate.low, high=count * rate.high),
         Figure("usd_per_billion_tokens", "cost of 1e9 tokens", best.usd_per_billion_tokens, "usd",
                formula="n p 1e9 / (3600 r)",
                values={"n": count, "p": rate.typical, "r": best.time.tokens_per_second}, source=source,
@@ -204,3 +217,16 @@ def _next_best(candidates: Sequence[Candidate]) -> list[str]:
             less = 1 - other.time.tokens_per_second / best.time.tokens_per_second
             return [f"next best with other groups: {short_name(other.layout)}, {less:.1%} slower"]
     return []
+
+
+def _caveats(best: Candidate, question: LayoutQuestion) -> list[str]:
+    """What the measured runs say nothing about: they had H100s, ZeRO-0 and 1, whole sequences, all kept."""
+    layout, device = best.layout, question.cluster.device
+    unmeasured = {
+        device.label: not device.name.startswith("h100"),
+        f"ZeRO-{layout.zero}": layout.zero > 1,
+        "context parallelism": layout.context > 1,
+        "recomputation": layout.recompute != "none",
+    }
+    names = [name for name, is_there in unmeasured.items() if is_there]
+    return [f"by formulas alone, no measured runs stand behind it: {', '.join(names)}"] if names else []

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 # Of a device's memory, what PyTorch's allocator can have: the driver, the kernels' code and NCCL take the rest.
 # Runs of the Ultra-Scale Playbook on 80 GiB go up to about 76.
-_USABLE = 0.95
+USABLE = 0.95
 # Layers whose weights ZeRO-3 has whole at once: the one at work and the next.
-_GATHERED_LAYERS = 2
+GATHERED_LAYERS = 2
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,22 @@ def device_memory(
 
 def usable_bytes(device: "Device") -> float:
     """What training can have of a device's memory."""
-    return _USABLE * device.memory_bytes
+    return USABLE * device.memory_bytes
 
 
 def fits(memory: DeviceMemory, device: "Device") -> bool:
     """Whether the peak is within what training can have of the device."""
     return memory.peak <= usable_bytes(device)
+
+
+def keeps_gathered(layout: Layout) -> bool:
+    """Whether hidden states that tensor parallelism gathered outlast their micro-batch."""
+    return layout.sequence and layout.pipeline == 1 < layout.accumulation and layout.recompute != "full"
+
+
+def has_whole_layers(layout: Layout, stage: Stage) -> bool:
+    """Whether ZeRO has some layers whole while the rest is divided: their gradients and, from 3 on, weights."""
+    return stage.layers > 0 and layout.zero >= 2 and layout.data * layout.context > 1
 
 
 def _device_stages(shape: Shape, layout: Layout) -> tuple[Stage, ...]:
@@ -187,8 +197,7 @@ class _Counter:
         self._logits = logits(shape, layout)
         hidden = hidden_bytes(shape, layout, size) if layout.tensor > 1 else 0.0
         self._buffers = constants.buffers * hidden + constants.device_bytes
-        is_gathered = layout.sequence and layout.pipeline == 1 < layout.accumulation and layout.recompute != "full"
-        self._gathered = constants.gathered * hidden if is_gathered else 0.0
+        self._gathered = constants.gathered * hidden if keeps_gathered(layout) else 0.0
 
     def stage(self, stage: Stage) -> StageMemory:
         """The memory of a device of this stage."""
@@ -215,8 +224,8 @@ class _Counter:
     def _copies(self, stage: Stage) -> StateBytes:
         """What ZeRO has whole of the layers at work while the rest is divided."""
         layout = self._layout
-        if not stage.layers or layout.zero < 2 or layout.data * layout.context == 1:
+        if not has_whole_layers(layout, stage):
             return StateBytes(0.0, 0.0, 0.0)
         layer = stage.parameters / stage.layers / layout.tensor
-        weights = _GATHERED_LAYERS * self._recipe.weights * layer if layout.zero == 3 else 0.0
+        weights = GATHERED_LAYERS * self._recipe.weights * layer if layout.zero == 3 else 0.0
         return StateBytes(weights, self._recipe.gradients * layer, 0.0)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from groundup.errors import UserError
-from groundup.plan.cluster.activations import hidden_bytes, layer_bytes
 from groundup.plan.cluster.devices import Cluster, Device
 from groundup.plan.cluster.layout import Layout, Zero
-from groundup.plan.cluster.memory import DeviceMemory, Moment, device_memory, fits, usable_bytes
+from groundup.plan.cluster.memory import USABLE, DeviceMemory, Moment, device_memory, fits, usable_bytes
+from groundup.plan.cluster.memory_figures import peak_figures
 from groundup.plan.cluster.states import STATE_RECIPES, StateRecipe
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.memory import Recompute
@@ -16,9 +16,6 @@ from groundup.plan.parameters import total
 from groundup.shape import Shape
 
 _NOMINAL_SIZES = {"1B": 1e9, "7B": 7e9, "70B": 70e9, "405B": 405e9}
-_KORTHIKANTI = "Korthikanti et al. 2022, arXiv:2205.05198"
-_NARAYANAN = "Narayanan et al. 2021, arXiv:2104.04473"
-_ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054"
 _MOST_DEVICES = 1 << 20
 
 
@@ -79,61 +76,24 @@ def memory_answer(question: MemoryQuestion) -> Answer:
 
 
 def _figures(question: MemoryQuestion, memory: DeviceMemory) -> list[Figure]:
-    shape, layout, recipe, peak = question.shape, question.layout, question.recipe, memory.at_peak
-    stage = peak.stage
-    moment = peak.moments[peak.peak_moment]
-    replicas = layout.data * layout.context
-    parameters = {"N": stage.parameters, "t": layout.tensor}
-    shards = {"z": layout.zero, "d": replicas}
-    layer = layer_bytes(
-        shape, layout, recompute=layout.recompute, flash=question.flash, value_bytes=recipe.value_bytes
-    )
-    hidden = hidden_bytes(shape, layout, recipe.value_bytes) if layout.tensor > 1 else 0.0
-    constants, usable = memory.constants, usable_bytes(question.device)
+    shape, layout, recipe = question.shape, question.layout, question.recipe
+    usable = usable_bytes(question.device)
     return [
         Figure("parameters", "parameters", total(shape), "count", source="counted from the shape"),
         Figure("devices", "devices", layout.devices, "count", formula="d t p c",
                values={"d": layout.data, "t": layout.tensor, "p": layout.pipeline, "c": layout.context}),
         Figure("batch_size", "sequences a step", layout.batch, "count", formula="b m d",
                values={"b": layout.micro_batch, "m": layout.accumulation, "d": layout.data}),
-        Figure("peak_bytes", "memory at the peak, a device", memory.peak, "bytes",
-               formula="max over stages and moments", values={"stage": stage.index, "moment": peak.peak_moment},
-               source=constants.source),
-        Figure("peak_stage", "stage that peaks", stage.index, "count"),
-        Figure("peak_moment", "moment of the peak", peak.peak_moment),
         Figure("device_bytes", "memory of a device", question.device.memory_bytes, "bytes",
                source=question.device.source),
         Figure("free_bytes", "free at the peak", usable - memory.peak, "bytes", formula="M u - peak",
-               values={"M": question.device.memory_bytes, "u": round(usable / question.device.memory_bytes, 3),
-                       "peak": memory.peak},
+               values={"M": question.device.memory_bytes, "u": USABLE, "peak": memory.peak},
                source="u: the driver and NCCL take the rest"),
         Figure("state_bytes_per_parameter", f"kept a parameter ({recipe.label})", recipe.total, "bytes",
                formula="weights + gradients + master + optimizer",
                values={"weights": recipe.weights, "gradients": recipe.gradients, "master": recipe.master,
                        "optimizer": recipe.optimizer}, source=recipe.source),
-        Figure("weights_bytes", "weights", moment.weights, "bytes", formula="N W / t, / d where z = 3",
-               values=parameters | shards | {"W": recipe.weights}, source=_ZERO),
-        Figure("gradients_bytes", "gradients", moment.gradients, "bytes", formula="N G / t, / d where z >= 2",
-               values=parameters | shards | {"G": recipe.gradients}, source=_ZERO),
-        Figure("optimizer_bytes", "optimizer", moment.optimizer, "bytes", formula="N K / t, / d where z >= 1",
-               values=parameters | shards | {"K": recipe.master + recipe.optimizer}, source=_ZERO),
-        Figure("activations_bytes", "activations", moment.activations, "bytes",
-               formula="k l A f, and l g H where a step accumulates without a pipeline",
-               values={"k": peak.in_flight, "l": stage.layers, "A": layer, "f": constants.activations,
-                       "g": constants.gathered, "H": hidden},
-               source=f"A: {_KORTHIKANTI}; k: {_NARAYANAN}; f: {constants.source}"),
-        Figure("logits_bytes", "logits and loss", moment.logits, "bytes", formula="b s/c v/t e",
-               values={"b": layout.micro_batch, "s": shape.context, "c": layout.context,
-                       "v": shape.vocabulary_size, "t": layout.tensor, "e": constants.logit_bytes},
-               source=constants.source),
-        Figure("other_bytes", "buffers and what is not divided", moment.other, "bytes",
-               formula="x N / t + u H + D, and layers that ZeRO has whole",
-               values=parameters | shards | {"x": constants.parameter_bytes, "u": constants.buffers, "H": hidden,
-                                             "D": constants.device_bytes}, source=constants.source),
-        Figure("layer_activation_bytes", "activations of a layer and micro-batch", layer, "bytes",
-               formula="s/c b (whole / t or 1 + divided / t)",
-               values={"s": shape.context, "c": layout.context, "b": layout.micro_batch, "t": layout.tensor,
-                       "recompute": layout.recompute}, source=_KORTHIKANTI),
+        *peak_figures(shape, layout, recipe, memory, question.flash),
     ]  # fmt: skip
 
 

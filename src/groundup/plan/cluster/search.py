@@ -26,10 +26,13 @@ WAYS: dict[str, tuple[Any, ...]] = {
     "schedule": get_args(Schedule),
     "recompute": get_args(Recompute),
 }
-# A piece of a sequence shorter than this is not worth a device of its own.
-_SHORTEST_PIECE = 2048
+# Sequences are cut into pieces no shorter than this, unless the group's size is fixed: Llama 3 cut 131,072
+# tokens into 16 (Grattafiori et al. 2024, arXiv:2407.21783), and no runs with shorter ones are known to the
+# constants of the time.
+_SHORTEST_PIECE = 8192
 # What is planned to leave less than this share of the memory free is no choice: plans are off by more than that.
 HEADROOM = 0.03
+_NEXT_ZERO: dict[Zero, Zero] = {1: 2, 2: 3}
 
 # Seconds; a place among equally fast ones, so that the order is always the same; the layout; its time.
 _Costed: TypeAlias = tuple[float, tuple[Any, ...], Layout, StepTime]
@@ -118,9 +121,9 @@ def divisors(amount: int) -> list[int]:
 class _Search:
     """A walk from the fastest layout to slower ones; what saves memory at the cost of time is only tried at need.
 
-    Layouts that keep all they can are costed first. Where one does not fit, those follow it that divide gradients and
-    weights too (ZeRO-2 and 3) or compute activations again: each is slower than what it follows, so that the first
-    one that fits is the fastest of all.
+    Layouts that keep all they can are costed first. Where one does not fit, those follow it that divide
+    gradients and weights too (ZeRO-2 and 3) or compute activations again: each is slower than what it follows,
+    so that the first one that fits is the fastest of all.
     """
 
     shape: Shape
@@ -171,17 +174,21 @@ class _Search:
 
     def _layouts(self) -> Iterator[Layout]:
         """All that divide evenly and keep all they can."""
-        ways = {name: self.fixed[name] for name in ("sequence", "schedule", "virtual_stages") if name in self.fixed}
+        ways = {
+            name: self.fixed[name] for name in ("sequence", "schedule", "virtual_stages") if name in self.fixed
+        }
         recompute = self.fixed.get("recompute", "none")
         for tensor, context, pipeline, data in self._groups():
             if self.batch % data:
                 continue
             share = self.batch // data
-            first_zeros = (0, 1) if data * context > 1 else (0,)
+            zeros: tuple[Zero, ...] = (0, 1) if data * context > 1 else (0,)
+            if "zero" in self.fixed:
+                zeros = (self.fixed["zero"],)
             for micro_batch in self._sizes("micro_batch", share, share):
                 if self.fixed.get("accumulation", share // micro_batch) != share // micro_batch:
                     continue
-                for zero in (self.fixed["zero"],) if "zero" in self.fixed else first_zeros:
+                for zero in zeros:
                     yield Layout(
                         data=data,
                         tensor=tensor,
@@ -203,8 +210,8 @@ class _Search:
     def _smaller(self, layout: Layout) -> Iterator[Layout]:
         """Layouts that differ in one thing, need less memory for it and more time; none is reached twice."""
         if layout.recompute == "none":
-            if "zero" not in self.fixed and layout.zero in {1, 2}:
-                yield replace(layout, zero=layout.zero + 1)
+            if "zero" not in self.fixed and layout.zero in _NEXT_ZERO:
+                yield replace(layout, zero=_NEXT_ZERO[layout.zero])
             if "recompute" not in self.fixed:
                 yield replace(layout, recompute="full")
 
@@ -225,20 +232,24 @@ class _Search:
         least = replicas[0]
         down = max(1, self.batch // least) * least
         return (
-            f"a global batch of {self.batch} sequences does not divide over the replicas that {self.cluster.count} "
-            f"devices can hold (data={', '.join(map(str, replicas[:6]))}); use {down} or {down + least}"
+            f"a global batch of {self.batch} sequences does not divide over the replicas that "
+            f"{self.cluster.count} devices can hold (data={', '.join(map(str, replicas[:6]))}); "
+            f"use {down} or {down + least}"
         )
 
     def _too_large(self) -> str:
-        device, smallest = self.cluster.device, min(self._most_saving(), key=lambda memory: memory.peak)
+        smallest = min(self._most_saving(), key=lambda memory: memory.peak)
         cures = ["more devices", "shorter sequences"]
-        if open_again := [name for name in ("tensor", "pipeline", "context", "zero", "recompute") if name in self.fixed]:
+        if open_again := [
+            name for name in ("tensor", "pipeline", "context", "zero", "recompute") if name in self.fixed
+        ]:
             cures.insert(0, f"{' and '.join(open_again)} left open")
         if self.recipe.total > 8:
             cures.append("states of fewer bytes a parameter (--recipe 8bit-adam)")
         return (
-            f"the model does not fit {self.cluster.name}: the most saving layout takes {smallest.peak / 2**30:.1f} GiB "
-            f"of the {self.room / 2**30:.1f} GiB that it may take of {device.label}; what helps: {', '.join(cures)}"
+            f"the model does not fit {self.cluster.name}: the most saving layout takes "
+            f"{smallest.peak / 2**30:.1f} GiB a device of the {self.room / 2**30:.1f} GiB that it may take; "
+            f"what helps: {', '.join(cures)}"
         )
 
     def _most_saving(self) -> Iterator[DeviceMemory]:

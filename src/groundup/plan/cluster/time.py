@@ -1,8 +1,8 @@
 """How long a training step takes on many devices, part by part, and what it is worth in tokens a second.
 
-Every part is work over speed: matrix products and attention at a share of the device's peak, what moves through its
-memory at a share of the bandwidth, and what moves between devices as `groundup.plan.cluster.communication` says. The
-shares are measured (`TimeConstants`); everything that depends on the shape and the layout is counted.
+Every part is work over speed: matrix products and attention at a share of the device's peak, what moves through
+its memory at a share of the bandwidth, and what moves between devices as `groundup.plan.cluster.communication`
+says. The shares are measured (`TimeConstants`); everything that depends on the shape and the layout is counted.
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ class TimeConstants:
     """What is measured of a device, its network and the software on it. Times in seconds, the others without unit.
 
     `matmul`, `attention`: shares of the peak FLOP/s. `memory`, `link`, `network`: shares of the bandwidths.
-    `link_sharing`, `port_sharing`, `congestion`: exponents, see `Fabric`. `link_hop`, `network_hop`: from one device
-    to the next in a collective. `launch`: what the processor takes to start a layer's kernels, forward and backward,
-    `launch_tensor` more with tensor parallelism, and `launch_pipeline` more where a pipeline between nodes comes to
-    that; a layer cannot be faster. `overlap`: the share of the last backward pass in which gradients travel beside it.
-    `step`: what a step takes besides.
+    `link_sharing`, `port_sharing`, `congestion`: exponents, see `Fabric`. `link_hop`, `network_hop`: from one
+    device to the next in a collective. `launch`: what the processor takes to start a layer's kernels, forward
+    and backward, `launch_tensor` more with tensor parallelism, and `launch_pipeline` more where a pipeline
+    between nodes comes to that; a layer cannot be faster. `overlap`: the share of the last backward pass in
+    which gradients travel beside it. `step`: what a step takes besides.
     """
 
     matmul: float
@@ -55,25 +55,25 @@ class TimeConstants:
     source: str = ""
 
 
-# Fitted by `benchmarks/planner.py layout` to the runs of 1B and 3B models in which a layout did well. Not fitted:
-# attention (FlashAttention-2 gets 35 % of an H100: Shah et al. 2024, arXiv:2407.08608), memory (what large copies get),
-# and overlap (the best of 0.3, 0.4 and 0.5 with each cell of the study left out in turn).
+# Fitted by `benchmarks/planner.py layout` to the runs of 1B and 3B models in which a layout did well. Not
+# fitted: attention (FlashAttention-2 gets 35 % of an H100: Shah et al. 2024, arXiv:2407.08608), memory (what
+# large copies get), and overlap (the best of 0.15 to 0.5 with each cell of the study left out in turn).
 H100_NANOTRON = TimeConstants(
     matmul=0.478,
     attention=0.35,
     memory=0.9,
-    link=0.928,
-    network=0.951,
-    link_sharing=0.41,
-    port_sharing=0.625,
-    congestion=0.147,
-    link_hop=1.16e-5,
-    network_hop=2.69e-4,
-    launch=1.89e-3,
-    launch_tensor=2.57e-3,
-    launch_pipeline=4.61e-3,
+    link=0.934,
+    network=0.95,
+    link_sharing=0.413,
+    port_sharing=0.626,
+    congestion=0.144,
+    link_hop=1.19e-5,
+    network_hop=2.68e-4,
+    launch=1.99e-3,
+    launch_tensor=2.48e-3,
+    launch_pipeline=4.6e-3,
     overlap=0.3,
-    step=0.0567,
+    step=0.056,
     source="fitted to runs of nanotron on H100 (Ultra-Scale Playbook 2025)",
 )
 
@@ -82,8 +82,8 @@ H100_NANOTRON = TimeConstants(
 class StepTime:
     """Seconds of one optimizer step by what they are spent on, where nothing else is done meanwhile.
 
-    `compute`: products, attention and what moves through memory. `recompute`: the part of the forward pass that is
-    done again. `tensor`, `context`, `handover`: communication between the devices that share a layer, a sequence, and
+    `compute`: products, attention and what moves through memory. `recompute`: what of the forward pass is done
+    again. `tensor`, `context`, `handover`: communication between the devices that share a layer, a sequence, and
     the pipeline. `bubble`: waiting for the pipeline to fill and drain. `data`: gradients and weights between the
     replicas. `update`: the optimizer. `overhead`: what every step takes besides.
     """
@@ -119,7 +119,7 @@ class StepTime:
 
     @property
     def mfu(self) -> float:
-        """Model FLOPs utilization: the work without recomputation, causal attention counted half, over the peak."""
+        """Model FLOPs utilization: work without recomputation, causal attention counted half, over the peak."""
         return self.flops / (self.seconds * self.peak_flops)
 
 
@@ -202,11 +202,13 @@ class TimeModel:
 
         hidden = tokens * shape.width * _VALUE_BYTES
         passes = 3 if layout.recompute == "full" else 2
-        tensor = layers * passes * communication.tensor_seconds(self._fabric, groups.tensor, hidden, layout.sequence)
+        tensor = (
+            layers * passes * communication.tensor_seconds(self._fabric, groups.tensor, hidden, layout.sequence)
+        )
         context = layers * self._context(layout, groups, tokens, attention)
         weights = parameters * (_FORWARD_AND_BACKWARD * 2 + 2 * self._recipe.gradients + 2) / self._memory
         compute = layers * _FORWARD_AND_BACKWARD * forward + weights
-        recompute = layers * again
+        recompute = max(stage.layers, stage.last_layers) * again
         busy = compute + recompute + tensor + context
         compute += max(0.0, max(stage.layers, stage.last_layers) * self._launch(layout, groups) - busy)
         sent = self._fabric.send(hidden / layout.tensor, groups.pipeline)
@@ -266,13 +268,13 @@ class TimeModel:
             )
         return self._stages[pipeline]
 
-    def _context(
-        self, layout: Layout, groups: communication.Placement, tokens: float, attention: float
-    ) -> float:
+    def _context(self, layout: Layout, groups: communication.Placement, tokens: float, attention: float) -> float:
         """What the ring of keys and values takes longer than the attention that it feeds, both ways, a layer."""
         if layout.context == 1:
             return 0.0
-        ring = communication.context_seconds(self._fabric, groups.context, tokens * self._key_bytes / layout.tensor)
+        ring = communication.context_seconds(
+            self._fabric, groups.context, tokens * self._key_bytes / layout.tensor
+        )
         return _FORWARD_AND_BACKWARD * max(0.0, ring - attention)
 
     def _data(self, layout: Layout, group: communication.Group, parameters: float, slot: float) -> float:
@@ -292,9 +294,10 @@ class TimeModel:
             return gradients + weights
         if layout.zero == 2:
             return layout.accumulation * gradients + weights
-        # Both passes of every micro-batch gather the weights anew, one block ahead of the computation.
-        gathers = 2 * weights - min(2 * weights, constants.overlap * slot)
-        return layout.accumulation * (gathers + gradients)
+        # Both passes of every micro-batch gather the weights anew, one block ahead of the computation; at least
+        # once they are waited for as with ZeRO-1.
+        gathers = layout.accumulation * (2 * weights - min(2 * weights, constants.overlap * slot))
+        return max(weights, gathers) + layout.accumulation * gradients
 
     def _update(self, layout: Layout, parameters: float) -> float:
         """Gradients are measured, clipped, used and cleared; states and master weights read and written."""

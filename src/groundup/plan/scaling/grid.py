@@ -8,7 +8,6 @@ from groundup.errors import UserError
 from groundup.plan.budget import Budget
 from groundup.plan.choose import Corpus, Plan, alternatives, choose
 from groundup.plan.hardware import Hardware
-from groundup.plan.scaling.laws import Array
 from groundup.recipe import Recipe
 from groundup.shape import Shape
 
@@ -18,10 +17,12 @@ _SIZE_RANGE, _TOKEN_RANGE = 8.0, 8.0
 _ABOVE_BEST = 3.0
 # Runs of fewer steps tell of warming up, not of the law (benchmarks/LOG.md).
 _FEWEST_STEPS = 600
+# Numbers of tokens closer together than this are almost the same run.
+_APART = 1.3
 # Fewer are no run at all (`groundup.plan.choose`).
 _LEAST_STEPS = 25
 # What a build takes beside training, in seconds: measuring the machine, evaluating, writing the model.
-RUN_OVERHEAD = 7.0
+RUN_OVERHEAD = 5.0
 _SHRINKING_ROUNDS = 12
 
 
@@ -58,10 +59,7 @@ def choose_grid(
     Raises:
         UserError: the recipe fixes the size, or the budget is too small for so many runs.
     """
-    if recipe.model.num_layers is not None or recipe.model.width is not None:
-        raise UserError(
-            "a sweep varies the model's size, which the recipe fixes; leave model.num_layers and model.width unset"
-        )
+    refuse_fixed_size(recipe)
     if budget.kind not in {"seconds", "flops", "tokens"}:
         raise UserError(
             f"a sweep's --budget cannot be in {budget.kind}; give time (8m), FLOPs (1e15flop) or tokens"
@@ -81,6 +79,14 @@ def choose_grid(
             return points
         amount *= 0.98 * budget.amount / spent
     raise UserError(f"--budget is too small for {runs} runs on this machine; give more, or fewer --runs")
+
+
+def refuse_fixed_size(recipe: Recipe) -> None:
+    """UserError for a recipe with which no two models would differ."""
+    if recipe.model.num_layers is not None or recipe.model.width is not None:
+        raise UserError(
+            "a sweep varies the model's size, which the recipe fixes; leave model.num_layers and model.width unset"
+        )
 
 
 def _spent(points: list[GridPoint], kind: str) -> float:
@@ -113,11 +119,12 @@ class _Grid:
         fewest = min(_tokens_of_fewest_steps(by_size[0]), by_size[0].tokens / _TOKEN_RANGE)
         best = choose(self.recipe, longest, self.hardware, self.corpus, self.vocabulary_size)
         sizes = self._sizes(by_size, best.non_embedding_parameters, fewest)
-        counts = [self.runs // len(sizes) + (place < self.runs % len(sizes)) for place in range(len(sizes))]
+        ranges = [(_least_tokens(plan, fewest), float(plan.tokens)) for plan in sizes]
+        counts = _shared_out(self.runs, [1 + int(np.log(most / least) / np.log(_APART)) for least, most in ranges])
         return [
             _point(plan, tokens)
-            for plan, count in zip(sizes, counts, strict=True)
-            for tokens in _lengths(plan, fewest, count)
+            for plan, (least, most), count in zip(sizes, ranges, counts, strict=True)
+            for tokens in (np.geomspace(least, most, count) if count > 1 else [most])
         ]
 
     def _sizes(self, plans: list[Plan], best: int, fewest: float) -> list[Plan]:
@@ -141,12 +148,18 @@ def _tokens_of_fewest_steps(plan: Plan) -> float:
     return float(plan.tokens * (_FEWEST_STEPS / plan.steps) ** (1 / 0.429))
 
 
-def _lengths(plan: Plan, fewest: float, count: int) -> Array:
-    """(count,) numbers of tokens, evenly apart in logarithm, up to those of the plan."""
+def _least_tokens(plan: Plan, fewest: float) -> float:
     least = max(fewest, plan.tokens / _TOKEN_RANGE, _LEAST_STEPS * plan.tokens / plan.steps)
-    return (
-        np.geomspace(min(least, plan.tokens), plan.tokens, count) if count > 1 else np.array([float(plan.tokens)])
-    )
+    return float(min(least, plan.tokens))
+
+
+def _shared_out(runs: int, rooms: list[int]) -> list[int]:
+    """How many runs each size gets: as even as there is room for, the smaller first; all of them in any case."""
+    counts = [0] * len(rooms)
+    for _ in range(runs):
+        free = [place for place, room in enumerate(rooms) if counts[place] < room] or [0]
+        counts[min(free, key=counts.__getitem__)] += 1
+    return counts
 
 
 def _point(plan: Plan, tokens: float) -> GridPoint:

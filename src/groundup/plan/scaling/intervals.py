@@ -84,8 +84,8 @@ def quantile_of(runs: Runs, law: Law) -> float:
 class Contest(NamedTuple):
     """Laws of several forms fitted to the same runs, and the errors of each form for runs it was not fitted to.
 
-    `left_out` is the root mean square over leaving out each run in turn; `beyond` that of laws fitted to the smaller
-    models, for the largest, and to the shorter runs, for the longest: None with too few runs for that.
+    `left_out` is the root mean square over leaving out each run in turn; `beyond` that of laws fitted to the
+    smaller models, for the largest, and to the shorter runs, for the longest: None with too few runs for that.
     """
 
     laws: dict[str, Law]

@@ -90,7 +90,12 @@ MANY_EPOCHS = Repetition(
     data_decay=None,
     size_decay=None,
     overfitting=Overfitting(
-        level=0.189, ratio_exponent=1.374, limit=3.272, pace=54.4, unique_exponent=0.385, repetition_exponent=1.384
+        level=0.1893,
+        ratio_exponent=1.3743,
+        limit=3.2724,
+        pace=54.43,
+        unique_exponent=0.3851,
+        repetition_exponent=1.3839,
     ),
 )
 """Fitted by benchmarks/planner_laws.py to 273 runs of Muennighoff et al.: 14M to 8.7B parameters, 100M to 178B
