@@ -254,8 +254,8 @@ def _binding(question: Question, plan: Plan) -> str:
     """What keeps the loss from being lower."""
     if plan.epochs > _HARMLESS_EPOCHS:
         return (
-            f"text binds: it is read {plan.epochs:.0f} times, and from {_HARMLESS_EPOCHS:.0f} times on it is worth "
-            "little to read it again; more text would lower the loss more than more time"
+            f"text binds: it is read {plan.epochs:.0f} times, and from {_HARMLESS_EPOCHS:.0f} times on it is "
+            "worth little to read it again; more text would lower the loss more than more time"
         )
     wider = replace(question, hardware=replace(question.hardware, memory_bytes=1 << 50))
     if wider.plan().parameters > plan.parameters:
