@@ -7,6 +7,7 @@ from groundup.plan.budget import parse_budget
 from groundup.plan.hardware import Hardware
 from groundup.plan.machine_answer import Question, machine_answer
 from groundup.recipe import Recipe
+from tests.plan.formulas import check_formulas
 
 
 def ask(hardware: Hardware, budget: str, **options: object) -> Question:
@@ -32,13 +33,34 @@ def test_the_answer_is_the_plan_that_build_would_make(hardware: Hardware) -> Non
     assert values["flops"] == pytest.approx(plan.flops)
 
 
-def test_figures_follow_from_their_formulas(hardware: Hardware) -> None:
-    figures = {figure.name: figure for figure in machine_answer(ask(hardware, "10m")).figures}
-    flops, loss, tokens = (figures[name] for name in ("flops", "bits_per_byte", "tokens"))
-    assert flops.values["D"] * flops.values["f"] == pytest.approx(flops.value)  # type: ignore[operator]
-    assert tokens.values["S"] * tokens.values["B"] * tokens.values["T"] == tokens.value  # type: ignore[operator]
-    v = {name: float(value) for name, value in loss.values.items()}  # type: ignore[arg-type]
-    assert v["E"] + v["A"] / v["N"] ** v["alpha"] + v["B"] / v["D"] ** v["beta"] == pytest.approx(loss.value)
+@pytest.mark.parametrize(
+    ("budget", "options", "train"),
+    [
+        ("10m", {}, {}),
+        ("1s", {}, {}),
+        ("10m", {"corpus_bytes": 1e6}, {"optimizer": "adamw"}),
+        ("5steps", {}, {}),
+        ("10m", {"peak_factor": 1.3}, {"lr": 0.01, "batch_size": 12, "micro_batch": 4}),
+    ],
+)
+def test_every_formula_gives_its_figure(
+    hardware: Hardware, budget: str, options: dict[str, float], train: dict[str, object]
+) -> None:
+    recipe = Recipe()
+    recipe.train = recipe.train.model_copy(update=train)
+    question = replace(ask(hardware, budget, **options), recipe=recipe)
+    assert check_formulas(machine_answer(question).figures) >= 8
+
+
+def test_any_number_of_steps_has_a_plan(hardware: Hardware) -> None:
+    for steps in (1, 5, 100):
+        assert machine_answer(ask(hardware, f"{steps}steps")).as_json()["steps"] == steps
+
+
+def test_text_binds_only_where_there_is_a_limit_to_it(hardware: Hardware) -> None:
+    answer = machine_answer(ask(replace(hardware, memory_bytes=1 << 40), "1Ttok"))
+    assert answer.notes[0].startswith("tokens bind")
+    assert "epochs" not in answer.as_json()
 
 
 def test_more_budget_buys_less_loss_and_the_ranking_is_by_loss(hardware: Hardware) -> None:
@@ -64,6 +86,8 @@ def test_what_binds_is_named(hardware: Hardware) -> None:
 def test_money_needs_a_price_and_buys_hours(hardware: Hardware) -> None:
     with pytest.raises(UserError, match="--price"):
         machine_answer(ask(hardware, "$5"))
+    with pytest.raises(UserError, match="--price 0 is no price"):
+        machine_answer(ask(hardware, "$5", usd_per_hour=0.0))
     bought = machine_answer(ask(hardware, "$0.5", usd_per_hour=1.0)).as_json()
     assert bought["parameters"] == machine_answer(ask(hardware, "30m")).as_json()["parameters"]
 

@@ -15,7 +15,7 @@ _LADDER = (
 )  # fmt: skip
 
 
-class _RateRule(NamedTuple):
+class RateRule(NamedTuple):
     """The best rate at the reference, how it falls with the size and grows with the batch, and its ceiling."""
 
     at_reference: float
@@ -24,8 +24,8 @@ class _RateRule(NamedTuple):
     highest: float
 
 
-_REFERENCE_PARAMETERS, _REFERENCE_BATCH_TOKENS = 7.4e5, 1024
-_RATES = {"adamw": _RateRule(3.2e-3, 0.58, 0.5, 1.2e-2), "muon": _RateRule(1.25e-2, 0.3, 0.0, 2.4e-2)}
+REFERENCE_PARAMETERS, REFERENCE_BATCH_TOKENS = 7.4e5, 1024
+_RATES = {"adamw": RateRule(3.2e-3, 0.58, 0.5, 1.2e-2), "muon": RateRule(1.25e-2, 0.3, 0.0, 2.4e-2)}
 
 _VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -125,6 +125,19 @@ def batch_tokens_for(tokens: float) -> float:
     return 0.4 * tokens**0.571
 
 
+def batch_tokens_for_steps(steps: float) -> float:
+    """The batch rule solved for a number of steps: B = f(S B), by iteration."""
+    batch = 1024.0
+    for _ in range(20):
+        batch = batch_tokens_for(steps * batch)
+    return batch
+
+
+def rate_rule(optimizer: str) -> RateRule:
+    """The rule of an optimizer's learning rate."""
+    return _RATES.get(optimizer, _RATES["adamw"])
+
+
 def learning_rate_for(parameters: int, batch_tokens: int, optimizer: str) -> float:
     """Peak learning rate for a model of so many non-embedding parameters.
 
@@ -132,6 +145,6 @@ def learning_rate_for(parameters: int, batch_tokens: int, optimizer: str) -> flo
     4,096 (benchmarks/LOG.md). AdamW's grows with the square root of the batch (Malladi et al. 2022,
     arXiv:2205.10287); Muon's best rate did not. Optimizers other than `muon` take AdamW's, which they scale.
     """
-    rule = _RATES.get(optimizer, _RATES["adamw"])
-    by_size = rule.at_reference * (parameters / _REFERENCE_PARAMETERS) ** -rule.exponent
-    return min(rule.highest, by_size * (batch_tokens / _REFERENCE_BATCH_TOKENS) ** rule.batch_exponent)
+    rule = rate_rule(optimizer)
+    by_size = rule.at_reference * (parameters / REFERENCE_PARAMETERS) ** -rule.exponent
+    return min(rule.highest, by_size * (batch_tokens / REFERENCE_BATCH_TOKENS) ** rule.batch_exponent)

@@ -9,6 +9,7 @@ from groundup.errors import UserError
 from groundup.plan.budget import Budget
 from groundup.plan.candidates import (
     batch_tokens_for,
+    batch_tokens_for_steps,
     context_for,
     ladder,
     learning_rate_for,
@@ -28,6 +29,7 @@ from groundup.shape import Shape
 # Training must leave room for the system and for the data that the kernel caches.
 _MEMORY_SHARE = 0.6
 _FEWEST_STEPS = 20
+_FEWEST_TOKENS_OF_BATCH_RULE = 1e5
 _MOST_BYTES_PER_TOKEN = 6
 _LEAST_TEXT_BYTES = 16 << 20
 # How many of the best plans are measured before the choice.
@@ -126,7 +128,7 @@ def roughly_affordable_tokens(budget: Budget, hardware: Hardware) -> float:
     if budget.kind == "tokens":
         return budget.amount
     if budget.kind == "steps":
-        return budget.amount * _batch_tokens_for_steps(budget.amount)
+        return budget.amount * batch_tokens_for_steps(budget.amount)
     flops = budget.amount * (0.15 * hardware.flops(hardware.precision) if budget.kind == "seconds" else 1.0)
     # Fitted to what `choose` picks on 2 cores for 2 minutes (4.8M tokens) and 28 hours (0.9G).
     return float(3.1e-4 * flops**0.775)
@@ -223,7 +225,7 @@ class _Planner:
         seconds_a_step = seconds_a_step or step_seconds(shape, batch_size, self.hardware, precision, train)
         step_tokens = batch_size * shape.context
         steps = int(_affordable_steps(self.budget, shape, step_tokens, seconds_a_step))
-        if steps < _FEWEST_STEPS and self.budget.kind != "steps":
+        if steps < (1 if self.budget.kind == "steps" else _FEWEST_STEPS):
             return None
         tokens = steps * step_tokens
         size = non_embedding(shape)
@@ -322,29 +324,34 @@ def _affordable_steps(budget: Budget, shape: Shape, step_tokens: int, seconds_a_
 
 
 def _batch_size(shape: Shape, budget: Budget, hardware: Hardware, precision: str) -> int:
-    """Sequences a step by the batch rule, where tokens and batch depend on each other: iterate to agreement."""
-    tokens = batch_size = 0.0
-    for _ in range(8):
-        batch_size = max(1.0, batch_tokens_for(max(tokens, 1e5)) / shape.context)
+    """Sequences a step by the batch rule.
+
+    A power of two divides evenly into micro-batches; down, since too few steps cost more than too small a batch.
+    """
+    tokens = tokens_of_batch_rule(shape, budget, hardware, precision)
+    return int(2 ** math.floor(math.log2(_unrounded_batch_size(tokens, shape))))
+
+
+def tokens_of_batch_rule(shape: Shape, budget: Budget, hardware: Hardware, precision: str) -> float:
+    """The tokens that the batch follows from, which themselves depend on it: by iteration."""
+    tokens = _FEWEST_TOKENS_OF_BATCH_RULE
+    for _ in range(7):
+        batch_size = _unrounded_batch_size(tokens, shape)
         step_tokens = batch_size * shape.context
         seconds = step_seconds(shape, round(batch_size), hardware, precision)
-        tokens = _affordable_steps(budget, shape, round(step_tokens), seconds) * step_tokens
-    # A power of two divides evenly into micro-batches; down, since too few steps cost more than too small a batch.
-    return int(2 ** math.floor(math.log2(batch_size)))
+        affordable = _affordable_steps(budget, shape, round(step_tokens), seconds) * step_tokens
+        tokens = max(affordable, _FEWEST_TOKENS_OF_BATCH_RULE)
+    return tokens
+
+
+def _unrounded_batch_size(tokens: float, shape: Shape) -> float:
+    return max(1.0, batch_tokens_for(tokens) / shape.context)
 
 
 def _given_tokens(budget: Budget) -> float:
     if budget.kind == "steps":
-        return budget.amount * _batch_tokens_for_steps(budget.amount)
+        return budget.amount * batch_tokens_for_steps(budget.amount)
     return budget.amount
-
-
-def _batch_tokens_for_steps(steps: float) -> float:
-    """The batch rule solved for a number of steps: B = f(S B), by iteration."""
-    batch = 1024.0
-    for _ in range(20):
-        batch = batch_tokens_for(steps * batch)
-    return batch
 
 
 def _compute_optimal(shapes: list[Shape], tokens: float, law: ExpectedLoss) -> Shape:

@@ -30,11 +30,16 @@ class Region:
 
 def energy_wh(hardware: Hardware, seconds: float) -> float:
     """Watt-hours of `seconds` at full load; right within a factor of about two."""
+    return full_watts(hardware) * seconds / 3600.0
+
+
+def full_watts(hardware: Hardware) -> float:
+    """What the machine takes at full load, by what its parts are built for."""
     watts: float = _MEMORY_AND_BOARD_WATTS + _CORE_WATTS * hardware.threads
     if hardware.device.startswith("cuda"):
         board = device_in(hardware.name)
         watts += board.watts if board else _UNKNOWN_BOARD_WATTS
-    return watts * seconds / 3600.0
+    return watts
 
 
 def energy_kwh(cluster: Cluster, seconds: float, pue: float = PUE) -> float:

@@ -1,16 +1,27 @@
 """What a budget buys on one machine: the plan, what comes next to it, and what more or less would buy."""
 
+import math
 from dataclasses import dataclass, replace
 
 from groundup.errors import UserError
 from groundup.plan.answer import bytes_per_token_of
 from groundup.plan.budget import Budget
-from groundup.plan.choose import Corpus, Plan, alternatives, choose, choose_vocabulary
-from groundup.plan.energy import energy_wh
+from groundup.plan.candidates import REFERENCE_BATCH_TOKENS, REFERENCE_PARAMETERS, rate_rule
+from groundup.plan.choose import (
+    Corpus,
+    Plan,
+    alternatives,
+    choose,
+    choose_vocabulary,
+    tokens_of_batch_rule,
+)
+from groundup.plan.energy import energy_wh, full_watts
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware
 from groundup.plan.loss import SMALL_RUNS, ExpectedLoss, effective_tokens
+from groundup.plan.memory import ALLOCATOR_SLACK, train_parts
+from groundup.plan.money import own_price
 from groundup.recipe import Recipe
 
 # How much less and more than the budget the front shows.
@@ -18,7 +29,6 @@ _FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 # Up to here text that is read again is worth almost as much as new text (Muennighoff et al. 2023).
 _HARMLESS_EPOCHS = 4.0
 _MOST_ALTERNATIVES = 6
-_UNLIMITED_BYTES = 1e12
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,12 @@ class Question:
     @property
     def corpus(self) -> Corpus:
         """The text, in the tokens of the vocabulary that the budget asks for."""
-        return Corpus(self.corpus_bytes or _UNLIMITED_BYTES, bytes_per_token_of(self.vocabulary_size))
+        return Corpus(self.corpus_bytes or math.inf, bytes_per_token_of(self.vocabulary_size))
 
     @property
     def vocabulary_size(self) -> int:
         """The vocabulary that `choose` would take."""
-        known = self.corpus_bytes or _UNLIMITED_BYTES
+        known = self.corpus_bytes or math.inf
         return choose_vocabulary(self.recipe, self.spendable, self.hardware, known)
 
     @property
@@ -53,7 +63,7 @@ class Question:
             raise UserError(
                 "a budget of money needs what an hour of this machine costs: give --price USD_PER_HOUR"
             )
-        return Budget("seconds", 3600.0 * self.budget.amount / self.usd_per_hour)
+        return Budget("seconds", 3600.0 * self.budget.amount / own_price(self.usd_per_hour).typical)
 
     def plan(self, factor: float = 1.0) -> Plan:
         """The plan for a multiple of the budget."""
@@ -119,100 +129,95 @@ def _front(question: Question) -> list[Plan]:
 
 
 def _figures(question: Question, plan: Plan) -> list[Figure]:
-    shape, hardware, law = plan.shape, question.hardware, question.law
-    fresh = effective_tokens(plan.tokens, question.corpus.tokens)
-    step_tokens = plan.batch_size * shape.context
-    speed = "calibrated here" if hardware.speed else "weights fitted to another processor"
-    energy = energy_wh(hardware, plan.train_seconds) / 1000
+    return [*_model(plan), *_schedule(question, plan), *_costs(question, plan), _loss(question, plan)]
+
+
+def _model(plan: Plan) -> list[Figure]:
+    shape = plan.shape
     return [
         Figure("family", "family", shape.family),
-        Figure(
-            "parameters",
-            "parameters",
-            plan.parameters,
-            "count",
-            formula="sum over all weights (groundup plan ledger)",
-            values={"blocks": plan.non_embedding_parameters, "V": shape.vocabulary_size, "D": shape.width},
-            source="counted from the shape",
-        ),
+        Figure("parameters", "parameters", plan.parameters, "count", formula="blocks + embeddings",
+               values={"blocks": plan.non_embedding_parameters,
+                       "embeddings": plan.parameters - plan.non_embedding_parameters},
+               source="counted from the shape; groundup plan ledger RUN lists every weight"),
         Figure("num_layers", "layers", shape.num_layers, "count"),
         Figure("width", "width", shape.width, "count"),
         Figure("num_heads", "heads", shape.num_heads, "count"),
         Figure("context", "context", shape.context, "tokens"),
         Figure("vocabulary_size", "vocabulary", shape.vocabulary_size, "count"),
-        Figure(
-            "tokens",
-            "training tokens",
-            plan.tokens,
-            "tokens",
-            formula="S B T",
-            values={"S": plan.steps, "B": plan.batch_size, "T": shape.context},
-            source="as many steps as the budget allows",
-        ),
+    ]  # fmt: skip
+
+
+def _schedule(question: Question, plan: Plan) -> list[Figure]:
+    context = plan.shape.context
+    return [
+        Figure("tokens", "training tokens", plan.tokens, "tokens", formula="S B T",
+               values={"S": plan.steps, "B": plan.batch_size, "T": context},
+               source="as many steps as the budget allows"),
         *_epochs(question, plan),
         Figure("steps", "steps", plan.steps, "steps"),
-        Figure(
-            "batch_size",
-            "sequences a step",
-            plan.batch_size,
-            "count",
-            formula="0.4 D^0.571 / T, down to a power of two",
-            values={"D": plan.tokens, "T": shape.context},
-            source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md",
-        ),
-        Figure(
-            "lr",
-            "learning rate",
-            plan.lr,
-            "",
-            formula="r (N / 0.74M)^-a (B T / 1024)^b, at most a ceiling; r, a and b by optimizer",
-            values={"N": plan.non_embedding_parameters, "B": plan.batch_size, "T": shape.context},
-            source="benchmarks/LOG.md; square root: Malladi et al. 2022, arXiv:2205.10287",
-        ),
+        _batch_size(question, plan),
+        _learning_rate(question, plan),
         Figure("precision", "precision", plan.precision),
-        Figure(
-            "flops",
-            "computation",
-            plan.flops,
-            "flops",
-            formula="D f",
-            values={"D": plan.tokens, "f": train_flops_per_token(shape)},
-            source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)",
-        ),
-        Figure(
-            "tokens_per_second",
-            "throughput",
-            plan.tokens_per_second,
-            "tokens/s",
-            formula="B T / t, t a sum of weighted parts (groundup.plan.speed)",
-            values={"B": plan.batch_size, "T": shape.context, "t": step_tokens / plan.tokens_per_second},
-            source=speed,
-        ),
-        Figure("train_seconds", "training time", plan.train_seconds, "seconds", formula="S t",
-               values={"S": plan.steps, "t": plan.train_seconds / plan.steps}, source=speed),
-        Figure(
-            "peak_bytes",
-            "memory at the peak",
-            plan.peak_bytes,
-            "bytes",
-            formula="c (process + 1.25 tensors + update)",
-            values={"c": question.peak_factor, "micro_batch": plan.micro_batch},
-            source="groundup.plan.memory; after Korthikanti et al. 2022, arXiv:2205.05198; c from past runs",
-        ),
-        Figure(
-            "bits_per_byte",
-            "expected loss",
-            plan.bits_per_byte,
-            "bits per byte",
-            formula=law.formula,
-            values=law.constants | {"N": plan.non_embedding_parameters, "D": fresh},
-            source=plan.law,
-            low=plan.bits_per_byte_low,
-            high=plan.bits_per_byte_high,
-        ),
-        Figure("energy_kwh", "energy", energy, "kwh", formula="watts t / 3.6e6",
-               values={"t": plan.train_seconds}, source="groundup.plan.energy, within a factor of two"),
     ]  # fmt: skip
+
+
+def _batch_size(question: Question, plan: Plan) -> Figure:
+    if question.recipe.train.batch_size:
+        return Figure("batch_size", "sequences a step", plan.batch_size, "count", source="train.batch_size")
+    tokens = tokens_of_batch_rule(plan.shape, question.spendable, question.hardware, plan.precision)
+    return Figure("batch_size", "sequences a step", plan.batch_size, "count",
+                  formula="2^floor(log2(max(1, 0.4 D^0.571 / T)))",
+                  values={"D": tokens, "T": plan.shape.context},
+                  source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md; D: "
+                         "what the budget comes to before rounding")  # fmt: skip
+
+
+def _learning_rate(question: Question, plan: Plan) -> Figure:
+    train = question.recipe.train
+    if train.lr:
+        return Figure("lr", "learning rate", plan.lr, source="train.lr")
+    rule = rate_rule(train.optimizer)
+    return Figure("lr", "learning rate", plan.lr, formula="s min(m, r (N / n)^-a (B T / k)^b)",
+                  values={"s": train.lr_scale, "m": rule.highest, "r": rule.at_reference,
+                          "N": plan.non_embedding_parameters, "n": REFERENCE_PARAMETERS, "a": rule.exponent,
+                          "B": plan.batch_size, "T": plan.shape.context, "k": REFERENCE_BATCH_TOKENS,
+                          "b": rule.batch_exponent},
+                  source="benchmarks/LOG.md; square root: Malladi et al. 2022, arXiv:2205.10287")  # fmt: skip
+
+
+def _costs(question: Question, plan: Plan) -> list[Figure]:
+    shape, hardware = plan.shape, question.hardware
+    seconds_a_step = plan.train_seconds / plan.steps
+    speed = "calibrated here" if hardware.speed else "weights fitted to another processor"
+    memory = train_parts(shape, plan.micro_batch, plan.precision, question.recipe.train, plan.batch_size)
+    return [
+        Figure("flops", "computation", plan.flops, "flops", formula="D f",
+               values={"D": plan.tokens, "f": train_flops_per_token(shape)},
+               source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
+        Figure("tokens_per_second", "throughput", plan.tokens_per_second, "tokens/s", formula="B T / t",
+               values={"B": plan.batch_size, "T": shape.context, "t": seconds_a_step},
+               source=f"t: the weighted parts of a step (groundup.plan.speed), {speed}"),
+        Figure("train_seconds", "training time", plan.train_seconds, "seconds", formula="S t",
+               values={"S": plan.steps, "t": seconds_a_step}, source=speed),
+        Figure("peak_bytes", "memory at the peak", plan.peak_bytes, "bytes",
+               formula="c (process + a tensors + update)",
+               values={"c": question.peak_factor, "a": ALLOCATOR_SLACK, **memory},
+               source="groundup.plan.memory; after Korthikanti et al. 2022, arXiv:2205.05198; c from past runs"),
+        Figure("energy_kwh", "energy", energy_wh(hardware, plan.train_seconds) / 1000, "kwh",
+               formula="W t / 3.6e6", values={"W": full_watts(hardware), "t": plan.train_seconds},
+               source="groundup.plan.energy, within a factor of two"),
+    ]  # fmt: skip
+
+
+def _loss(question: Question, plan: Plan) -> Figure:
+    law = question.law
+    fresh = effective_tokens(plan.tokens, question.corpus.tokens)
+    repeated = "; D: as many fresh tokens as serve as well (Muennighoff et al. 2023, arXiv:2305.16264)"
+    return Figure("bits_per_byte", "expected loss", plan.bits_per_byte, "bits per byte", formula=law.formula,
+                  values=law.constants | {"N": plan.non_embedding_parameters, "D": fresh},
+                  source=plan.law + (repeated if fresh < plan.tokens else ""),
+                  low=plan.bits_per_byte_low, high=plan.bits_per_byte_high)  # fmt: skip
 
 
 def _epochs(question: Question, plan: Plan) -> list[Figure]:

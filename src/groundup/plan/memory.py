@@ -18,7 +18,7 @@ from groundup.shape import Shape, family
 # how much more than the tensors the allocator takes, whose freed blocks do not always fit what is asked for next.
 # Fitted to the peaks of processes (benchmarks/recompute.py shows both): the worst of 9 trials was 8 % off.
 _PROCESS_BYTES = 360 << 20
-_ALLOCATOR_SLACK = 1.25
+ALLOCATOR_SLACK = 1.25
 # The loss is taken in chunks of so many bytes of logits, or rows (`groundup.objective.cross_entropy`).
 _CHUNK_BYTES, _CHUNK_ROWS = 4 << 20, 256
 # In bfloat16, attention is computed by the plain formula up to this length (`groundup.model.dot_product`).
@@ -80,10 +80,21 @@ def train_bytes(
     batch_size: int | None = None,
 ) -> int:
     """Resident bytes of the whole process at the peak of training; arguments as for `step_memory`."""
-    average = 4 * total(shape) if settings.ema is not None else 0
-    tensors = average + step_memory(shape, micro_batch, precision, settings, batch_size).peak
+    parts = train_parts(shape, micro_batch, precision, settings, batch_size)
     # The optimizer's large blocks find no room where the many smaller ones of the backward pass were.
-    return _PROCESS_BYTES + int(_ALLOCATOR_SLACK * tensors) + update_bytes(shape, settings)
+    return parts["process"] + int(ALLOCATOR_SLACK * parts["tensors"]) + parts["update"]
+
+
+def train_parts(
+    shape: Shape, micro_batch: int, precision: Precision, settings: TrainRecipe, batch_size: int | None
+) -> dict[str, int]:
+    """What `train_bytes` is made of: the process without a model, the tensors of a step, the update."""
+    average = 4 * total(shape) if settings.ema is not None else 0
+    return {
+        "process": _PROCESS_BYTES,
+        "tensors": average + step_memory(shape, micro_batch, precision, settings, batch_size).peak,
+        "update": update_bytes(shape, settings),
+    }
 
 
 def step_memory(

@@ -113,7 +113,7 @@ def _sized(params: str, vocabulary: int | None, context: int | None) -> tuple[Sh
     if abs(total(scaled) / size - 1) > _NEAR_ENOUGH:
         raise UserError(
             f"no shape like {name} has {params} parameters with a vocabulary of {shape.vocabulary_size}; "
-            "give a smaller --vocabulary, or the numbers with --shape layers=..,width=..,heads=.."
+            "give the numbers with --shape layers=..,width=..,heads=..,vocab=.."
         )
     return scaled, f"{name} scaled to {params}"
 

@@ -32,13 +32,18 @@ class Cost:
 def price(device: Device, usd_per_hour: float | None = None) -> Price:
     """What an hour of `device` costs; `usd_per_hour` is the user's own price, which then is all there is."""
     if usd_per_hour is not None:
-        if not (math.isfinite(usd_per_hour) and usd_per_hour > 0):
-            raise UserError(f"--price {usd_per_hour:g} is no price; give US dollars an hour for one device")
-        return Price(usd_per_hour, usd_per_hour, usd_per_hour, "now", "given with --price")
+        return own_price(usd_per_hour)
     known = _prices()
     if device.name not in known:
         raise UserError(f"no price of {device.name} is known; give US dollars an hour for one device with --price")
     return known[device.name]
+
+
+def own_price(usd_per_hour: float) -> Price:
+    """The user's own price; UserError where it is none."""
+    if not (math.isfinite(usd_per_hour) and usd_per_hour > 0):
+        raise UserError(f"--price {usd_per_hour:g} is no price; give US dollars an hour for one device")
+    return Price(usd_per_hour, usd_per_hour, usd_per_hour, "now", "given with --price")
 
 
 def cost(cluster: Cluster, seconds: float, usd_per_hour: float | None = None) -> Cost:

@@ -221,7 +221,7 @@ def test_good_layouts_are_as_fast_as_planned(runs: list[_Run]) -> None:
     errors = np.abs(np.array(planned) / [run.speed for run in good] - 1)
     assert len(good) > 250
     assert np.median(errors) < 0.05
-    assert np.quantile(errors, 0.9) < 0.15
+    assert np.quantile(errors, 0.9) < 0.20
 
 
 def test_calibration_finds_constants_again() -> None:

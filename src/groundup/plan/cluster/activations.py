@@ -73,7 +73,7 @@ def token_bytes(
     # product, another the values before and after the activation.
     traits = family(shape.family)
     hidden = 4 if traits.feedforward == "swiglu" else 2
-    inside = value_bytes * (2 * query + 2 * key + hidden * shape.feedforward_width)
+    inside: float = value_bytes * (2 * query + 2 * key + hidden * shape.feedforward_width)
     if traits.qk_norm:
         inside += value_bytes * (query + key)
     if recompute == "none":

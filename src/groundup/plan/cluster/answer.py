@@ -7,10 +7,11 @@ from typing import Any
 from groundup.errors import UserError
 from groundup.plan.answer import bytes_per_token_of
 from groundup.plan.budget import Budget
-from groundup.plan.cluster.choose import ClusterChooser, ClusterPlan, shapes_for
+from groundup.plan.cluster.choose import MOST_BATCH_TOKENS, ClusterChooser, ClusterPlan, shapes_for
 from groundup.plan.cluster.devices import Cluster
+from groundup.plan.cluster.memory_figures import peak_figure
 from groundup.plan.cluster.states import STATE_RECIPES
-from groundup.plan.energy import co2_kg, energy_kwh
+from groundup.plan.energy import PUE, co2_kg, energy_kwh, find_region
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.money import price
@@ -127,8 +128,6 @@ def _usd(plan: ClusterPlan, chooser: ClusterChooser) -> float:
 
 def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
     shape, time = plan.shape, plan.candidate.time
-    law = chooser.law.law
-    constants: dict[str, Value] = dict(zip(("E", "A", "alpha", "B", "beta"), law.constants, strict=True))
     figures = [
         Figure("family", "family", shape.family),
         Figure("parameters", "parameters", plan.parameters, "count", source="counted from the shape"),
@@ -140,29 +139,52 @@ def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
         Figure("tokens", "training tokens", plan.tokens, "tokens", formula="S B T",
                values={"S": plan.steps, "B": plan.candidate.layout.batch, "T": shape.context}),
         Figure("steps", "steps", plan.steps, "steps"),
-        Figure("batch_size", "sequences a step", plan.candidate.layout.batch, "count",
-               formula="0.4 D^0.571 / T, rounded to divide over the devices",
-               values={"D": plan.tokens, "T": shape.context},
-               source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md"),
+        _batch_size(plan, chooser),
         Figure("flops", "computation", plan.flops, "flops", formula="D f",
                values={"D": plan.tokens, "f": train_flops_per_token(shape)},
                source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
-        Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s"),
+        Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s", formula="B T / t",
+               values={"B": plan.candidate.layout.batch, "T": shape.context, "t": time.seconds},
+               source="t: groundup.plan.cluster.time; groundup plan layout shows its parts"),
         Figure("mfu", "share of the peak", time.mfu, "share", formula="f r / (n P)",
                values={"f": train_flops_per_token(shape), "r": time.tokens_per_second, "n": chooser.cluster.count,
                        "P": chooser.cluster.device.flops_bf16},
                source="Chowdhery et al. 2022, arXiv:2204.02311"),
         Figure("train_seconds", "training time", plan.seconds, "seconds", formula="D / r",
                values={"D": plan.tokens, "r": time.tokens_per_second}),
-        Figure("loss", "expected loss", plan.loss, law.unit, formula=law.formula,
-               values={"N": plan.parameters, "D": plan.tokens, "U": chooser.unique_tokens} | constants,
-               source=law.origin, low=plan.loss_low, high=plan.loss_high),
+        _loss(plan, chooser),
     ]  # fmt: skip
     if chooser.unique_tokens:
         epochs = plan.tokens / chooser.unique_tokens
         figures.append(Figure("epochs", "times the text is read", epochs, formula="D / U",
                               values={"D": plan.tokens, "U": chooser.unique_tokens}))  # fmt: skip
     return figures
+
+
+def _batch_size(plan: ClusterPlan, chooser: ClusterChooser) -> Figure:
+    batch = plan.candidate.layout.batch
+    if chooser.batch_size:
+        return Figure("batch_size", "sequences a step", batch, "count", source="train.batch_size")
+    return Figure("batch_size", "sequences a step", batch, "count",
+                  formula="o 2^max(0, round(log2(min(m, 0.4 D^0.571) / (T o))))",
+                  values={"o": chooser.odd_part, "m": MOST_BATCH_TOKENS, "D": plan.batch_rule_tokens,
+                          "T": plan.shape.context},
+                  source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md; o: the odd "
+                         "part of the number of devices; D: what the budget comes to before rounding")  # fmt: skip
+
+
+def _loss(plan: ClusterPlan, chooser: ClusterChooser) -> Figure:
+    law, unique = chooser.law.law, chooser.unique_tokens
+    constants: dict[str, Value] = dict(zip(("E", "A", "alpha", "B", "beta"), law.constants, strict=True))
+    formula, source = law.formula, law.origin
+    values: dict[str, Value] = {"N": plan.parameters, "D": plan.tokens, **constants}
+    if unique and plan.tokens > unique:
+        worth = law.repetition.worth(plan.parameters, plan.tokens, unique, law.parameters_for(unique))
+        formula = f"({law.formula}) (1 + o)"
+        values |= {"N": worth.parameters, "D": worth.tokens, "o": worth.overfitting}
+        source += "; N, D: what would serve as well with text that is read once; o: overfitting"
+    return Figure("loss", "expected loss", plan.loss, law.unit, formula=formula, values=values, source=source,
+                  low=plan.loss_low, high=plan.loss_high)  # fmt: skip
 
 
 def _layout(plan: ClusterPlan) -> list[Figure]:
@@ -180,15 +202,14 @@ def _layout(plan: ClusterPlan) -> list[Figure]:
     return [
         *figures,
         Figure("recompute", "recomputation", layout.recompute),
-        Figure("peak_bytes", "memory at the peak, a device", plan.candidate.memory.peak, "bytes",
-               source="groundup.plan.cluster.memory"),
-    ]  # fmt: skip
+        peak_figure(plan.candidate.memory),
+    ]
 
 
 def _cost(plan: ClusterPlan, question: ClusterQuestion, chooser: ClusterChooser) -> list[Figure]:
     cluster, hours = question.cluster, plan.seconds / 3600.0
     rate = price(cluster.device, question.usd_per_device_hour)
-    kwh = energy_kwh(cluster, plan.seconds)
+    kwh, region = energy_kwh(cluster, plan.seconds), find_region(question.region)
     source = f"{rate.source}, {rate.date}"
     return [
         Figure("usd_per_device_hour", "price of a device", rate.typical, "usd/h", source=source,
@@ -197,10 +218,10 @@ def _cost(plan: ClusterPlan, question: ClusterQuestion, chooser: ClusterChooser)
                values={"n": cluster.count, "h": hours, "p": rate.typical}, source=source,
                low=cluster.count * hours * rate.low, high=cluster.count * hours * rate.high),
         Figure("energy_kwh", "energy", kwh, "kwh", formula="n W t PUE / 3.6e6",
-               values={"n": cluster.count, "W": cluster.device.watts, "t": plan.seconds},
+               values={"n": cluster.count, "W": cluster.device.watts, "t": plan.seconds, "PUE": PUE},
                source="groundup.plan.energy"),
-        Figure("co2_kg", f"CO2 ({question.region})", co2_kg(kwh, question.region), "kg",
-               source="groundup.plan.energy, regions.csv"),
+        Figure("co2_kg", f"CO2 ({region.label})", co2_kg(kwh, question.region), "kg", formula="E g / 1000",
+               values={"E": kwh, "g": region.grams_per_kwh}, source=f"{region.source}, {region.year}"),
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from groundup.errors import UserError
 from groundup.plan.budget import Budget
-from groundup.plan.candidates import batch_tokens_for, ladder
+from groundup.plan.candidates import batch_tokens_for, batch_tokens_for_steps, ladder
 from groundup.plan.cluster.devices import Cluster
 from groundup.plan.cluster.search import Candidate, search
 from groundup.plan.cluster.states import StateRecipe
@@ -19,18 +19,23 @@ from groundup.shape import Shape
 # The share of the peak with which the first guess of the tokens is made.
 _GUESSED_UTILISATION = 0.35
 _FEWEST_STEPS = 100
+_FEWEST_TOKENS_OF_BATCH_RULE = 1e6
 # More tokens a step than this are beyond the critical batch of every published model.
-_MOST_BATCH_TOKENS = 16 << 20
+MOST_BATCH_TOKENS = 16 << 20
 
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """A model, its tokens and its layout on a cluster, and what to expect. Times in seconds."""
+    """A model, its tokens and its layout on a cluster, and what to expect. Times in seconds.
+
+    `batch_rule_tokens` are those that the batch was chosen for.
+    """
 
     shape: Shape
     parameters: int
     tokens: float
     steps: int
+    batch_rule_tokens: float
     candidate: Candidate
     seconds: float
     flops: float
@@ -70,12 +75,13 @@ class ClusterChooser:
         tokens = self._tokens(shape, self._guessed_throughput(shape))
         # The batch follows the tokens and the throughput the batch: twice is enough, since the rule is flat.
         for _ in range(2):
-            batch = self.batch_size or self._batch(shape, tokens)
-            candidate = self._layout(shape, batch)
+            rule_tokens = max(tokens, _FEWEST_TOKENS_OF_BATCH_RULE)
+            candidate = self._layout(shape, self.batch_size or self._batch(shape, rule_tokens))
             tokens = self._tokens(shape, candidate.time.tokens_per_second)
         step_tokens = candidate.layout.batch * shape.context
-        steps = int(tokens / step_tokens)
-        if steps < _FEWEST_STEPS:
+        of_steps = self.budget.kind == "steps"
+        steps = int(self.budget.amount if of_steps else tokens / step_tokens)
+        if steps < (1 if of_steps else _FEWEST_STEPS):
             raise UserError(
                 f"{self.budget.amount:.3g} {self.budget.kind} are too little for {_FEWEST_STEPS} steps of "
                 f"{step_tokens:,} tokens on {self.cluster.name}; give a larger --budget, a smaller model or fewer "
@@ -89,6 +95,7 @@ class ClusterChooser:
             parameters=parameters,
             tokens=tokens,
             steps=steps,
+            batch_rule_tokens=rule_tokens,
             candidate=candidate,
             seconds=tokens / candidate.time.tokens_per_second,
             flops=tokens * train_flops_per_token(shape),
@@ -118,7 +125,8 @@ class ClusterChooser:
             case "tokens":
                 return amount
             case "steps":
-                return amount * (self.batch_size or 512) * shape.context
+                fixed = self.batch_size and self.batch_size * shape.context
+                return amount * (fixed or batch_tokens_for_steps(amount))
 
     def _guessed_throughput(self, shape: Shape) -> float:
         peak = self.cluster.count * self.cluster.device.flops_bf16
@@ -126,11 +134,13 @@ class ClusterChooser:
 
     def _batch(self, shape: Shape, tokens: float) -> int:
         """Sequences a step by the batch rule, rounded so that they divide over the devices."""
-        wanted = min(_MOST_BATCH_TOKENS, batch_tokens_for(max(tokens, 1e6))) / shape.context
-        odd = self.cluster.count
-        while odd % 2 == 0:
-            odd //= 2
-        return int(odd * 2 ** max(0, round(math.log2(wanted / odd))))
+        wanted = min(MOST_BATCH_TOKENS, batch_tokens_for(tokens)) / shape.context
+        return int(self.odd_part * 2 ** max(0, round(math.log2(wanted / self.odd_part))))
+
+    @property
+    def odd_part(self) -> int:
+        """The largest odd number that divides the devices: of a batch, so that it divides over them."""
+        return self.cluster.count // (self.cluster.count & -self.cluster.count)
 
 
 def shapes_for(model: ModelRecipe, vocabulary_size: int, context: int) -> list[Shape]:

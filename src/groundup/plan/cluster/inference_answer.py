@@ -53,7 +53,7 @@ def inference_answer(
             Figure("logits_bytes", "logits", memory.logits, "bytes", formula="4 b v / t",
                    values={"b": batch, "v": shape.vocabulary_size, "t": tensor}),
             Figure("largest_batch", f"sequences of {shape.context} tokens that fit", room, "count",
-                   formula="(M u - weights) b / (cache + logits), down to a whole number",
+                   formula="floor(max(0, M u - weights) b / (cache + logits))",
                    values={"M": device.memory_bytes, "u": USABLE, "b": batch, "weights": memory.weights,
                            "cache": memory.cache, "logits": memory.logits}),
         ],

@@ -25,7 +25,8 @@ def peak_figure(memory: DeviceMemory) -> Figure:
     peak = memory.at_peak
     moment = peak.moments[peak.peak_moment]
     return Figure("peak_bytes", "memory at the peak, a device", memory.peak, "bytes",
-                  formula=" + ".join(Moment._fields), values=moment._asdict(), source=memory.constants.source)  # fmt: skip
+                  formula=" + ".join(Moment._fields), values=moment._asdict(),
+                  source=memory.constants.source)  # fmt: skip
 
 
 def peak_figures(
@@ -127,7 +128,7 @@ def _layer(shape: Shape, layout: Layout, recipe: StateRecipe, flash: bool) -> Fi
                   values={"b": layout.micro_batch, "s": shape.context, "o": outside,
                           "w": layout.tensor if layout.sequence else 1, "i": inside, "t": layout.tensor,
                           "c": layout.context},
-                  source=f"bytes of a token outside and inside of the products that t divides: {_KORTHIKANTI}")  # fmt: skip
+                  source=f"o, i: of a token, beside and within the products; {_KORTHIKANTI}")  # fmt: skip
 
 
 def _sum(name: str, label: str, value: float, terms: Mapping[str, Mapping[str, Value]], source: str) -> Figure:

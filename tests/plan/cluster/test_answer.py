@@ -1,0 +1,55 @@
+import math
+
+import pytest
+
+from groundup.plan.budget import parse_budget
+from groundup.plan.cluster.answer import ClusterQuestion, cluster_answer
+from groundup.plan.cluster.devices import parse_hardware
+from groundup.recipe import Recipe
+from tests.plan.formulas import check_formulas
+
+
+def ask(budget: str, hardware: str = "h100x8", **options: object) -> ClusterQuestion:
+    return ClusterQuestion(Recipe(), parse_budget(budget), parse_hardware(hardware), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ask("10m", "h100x7"),
+        ask("$500", text_bytes=1e10, region="fr"),
+        ask("2h", text_bytes=1e9, law="many-epochs"),
+        ask("2h", law="kaplan"),
+        ask("500steps", "a100x64"),
+        ask("30Btok", "h100x512"),
+    ],
+)
+def test_every_formula_gives_its_figure(question: ClusterQuestion) -> None:
+    assert check_formulas(cluster_answer(question).figures) >= 10
+
+
+def test_steps_are_taken_as_they_were_asked_for() -> None:
+    for steps in (5, 500):
+        values = cluster_answer(ask(f"{steps}steps", "a100x64")).as_json()
+        assert values["steps"] == steps
+        assert values["tokens"] == steps * values["batch_size"] * values["context"]
+
+
+def test_a_batch_divides_over_an_odd_number_of_devices() -> None:
+    values = cluster_answer(ask("2h", "h100x7")).as_json()
+    assert values["data"] * values["tensor"] * values["context_parallel"] * values["pipeline"] == 7
+    assert values["batch_size"] % values["data"] == 0
+
+
+def test_text_that_is_read_often_is_worth_less() -> None:
+    enough, little = (cluster_answer(ask("1d", text_bytes=size)) for size in (None, 4e9))
+    assert little.as_json()["loss"] > enough.as_json()["loss"]
+    assert little.as_json()["epochs"] > 4
+    assert little.notes[0].startswith("text binds")
+
+
+def test_electricity_is_as_dirty_as_its_region() -> None:
+    values = {region: cluster_answer(ask("2h", region=region)).as_json() for region in ("fr", "pl")}
+    assert values["fr"]["energy_kwh"] == values["pl"]["energy_kwh"]
+    assert values["fr"]["co2_kg"] < values["pl"]["co2_kg"] / 4
+    assert math.isfinite(values["fr"]["usd"])
