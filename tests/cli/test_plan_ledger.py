@@ -105,6 +105,9 @@ def test_mistakes_are_told_in_one_line(groundup: Groundup, tmp_path: Path) -> No
     (tmp_path / "moe" / "config.json").write_text('{"model_type": "moe"}')
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "config.json").write_text('{"model_type": "moe"}')
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "config.json").write_text('{"model_type": "moe"}')
+    save_file({"a": torch.ones(0, 4)}, tmp_path / "nothing" / "model.safetensors")
     save_file({"a": torch.ones(4)}, tmp_path / "torn" / "model.safetensors")
     content = (tmp_path / "torn" / "model.safetensors").read_bytes()
     (tmp_path / "torn" / "model.safetensors").write_bytes(content[:-3])
@@ -114,6 +117,7 @@ def test_mistakes_are_told_in_one_line(groundup: Groundup, tmp_path: Path) -> No
         "gpt33": "did you mean 'gpt3'",
         "empty": "neither a run's folder (recipe.toml) nor a model's (config.json)",
         "moe": "model_type='moe'; groundup reads gpt2, llama, qwen3; and there is no model.safetensors",
+        "nothing": "there is no model.safetensors with weights",
         "torn": "cannot read",
         "unplanned": "has no plan yet",
     }.items():

@@ -90,6 +90,7 @@ def test_figures_explain_themselves(groundup: Groundup) -> None:
         (["--shape", "llama2-7b", "--tp", "5"], "tensor=5 does not divide"),
         (["--shape", "llama2-7b", "--pp", "64"], "64 pipeline stages are more than the model's 32 layers"),
         (["--shape", "llama2-7b", "--virtual-stages", "2"], "needs the interleaved schedule"),
+        (["--params", "7B", "--inference", "--pp", "2"], "--inference divides a model by --tp alone"),
     ],
 )
 def test_bad_questions_are_answered_in_one_line(groundup: Groundup, arguments: list[str], message: str) -> None:

@@ -73,6 +73,15 @@ def test_more_budget_buys_less_loss_and_the_ranking_is_by_loss(hardware: Hardwar
     assert others[0] == pytest.approx(values["bits_per_byte"])
 
 
+@pytest.mark.parametrize("budget", ["30Mtok", "5000steps"])
+def test_beside_given_tokens_stand_models_of_about_the_same_size(hardware: Hardware, budget: str) -> None:
+    """The lowest loss would be that of the largest model, at many times the computation."""
+    values = machine_answer(ask(hardware, budget)).as_json()
+    sizes = [row["parameters"] for row in values["alternatives"]]
+    assert sizes[0] == values["parameters"]
+    assert max(sizes) < 8 * values["parameters"]
+
+
 def test_what_binds_is_named(hardware: Hardware) -> None:
     def first_note(question: Question) -> str:
         return machine_answer(question).notes[0]
@@ -90,6 +99,15 @@ def test_money_needs_a_price_and_buys_hours(hardware: Hardware) -> None:
         machine_answer(ask(hardware, "$5", usd_per_hour=0.0))
     bought = machine_answer(ask(hardware, "$0.5", usd_per_hour=1.0)).as_json()
     assert bought["parameters"] == machine_answer(ask(hardware, "30m")).as_json()["parameters"]
+    assert bought["usd"] == pytest.approx(bought["train_seconds"] / 3600)
+
+
+def test_electricity_is_as_dirty_as_its_region(hardware: Hardware) -> None:
+    clean, dirty = (machine_answer(ask(hardware, "10m", region=region)).as_json() for region in ("fr", "pl"))
+    assert clean["energy_kwh"] == dirty["energy_kwh"]
+    assert clean["co2_kg"] < dirty["co2_kg"] / 4
+    with pytest.raises(UserError, match="unknown region 'mars'"):
+        machine_answer(ask(hardware, "10m", region="mars"))
 
 
 def test_an_impossible_budget_is_one_line(hardware: Hardware) -> None:

@@ -98,7 +98,7 @@ def test_a_small_vocabulary_allows_small_models() -> None:
     shape = parse_shape("2M", None, context=256, vocabulary=1024)
     assert total(shape) == pytest.approx(2e6, rel=0.05)
     assert (shape.vocabulary_size, shape.context) == (1024, 256)
-    with pytest.raises(UserError, match="vocab=.."):
+    with pytest.raises(UserError, match=r"vocab=\.\."):
         parse_shape("2M", None)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from groundup.errors import UserError
 from groundup.plan.cluster.devices import Cluster, devices, parse_hardware
-from groundup.plan.money import affordable_seconds, cost, price
+from groundup.plan.money import cost, price
 
 
 @pytest.mark.parametrize("name", sorted(devices()))
@@ -51,9 +51,11 @@ def test_what_published_runs_cost() -> None:
 @given(
     st.sampled_from(sorted(devices())), st.integers(1, 5000), st.floats(0.01, 1e9), st.none() | st.floats(0.01, 99)
 )
-def test_money_buys_as_much_time_as_costs_it(name: str, count: int, usd: float, own: float | None) -> None:
+def test_a_bill_is_hours_times_devices_times_the_price(
+    name: str, count: int, usd: float, own: float | None
+) -> None:
     cluster = Cluster(devices()[name], count)
-    seconds = affordable_seconds(cluster, usd, own)
+    seconds = 3600 * usd / (count * price(cluster.device, own).typical)
     bill = cost(cluster, seconds, own)
     assert bill.typical == pytest.approx(usd)
     assert bill.low <= bill.typical * (1 + 1e-12)

@@ -41,7 +41,9 @@ def plan(
     law: Annotated[
         str | None, typer.Option(help="A law that `groundup scaling fit` wrote, or a published one's name.")
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="US dollars an hour for each device.")] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="US dollars an hour for each device, or for this machine.")
+    ] = None,
     region: Annotated[str, typer.Option(help="Where the electricity comes from.")] = "world",
     explain: ExplainOption = None,
     html: HtmlOption = None,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from groundup.cli.answers import ExplainOption, HtmlOption, JsonOption, give
+from groundup.errors import UserError
 
 
 def memory(
@@ -53,6 +54,8 @@ def memory(
 
     model, cluster = parse_shape(params, shape, seq, None), parse_hardware(hardware)
     if inference:
+        if pp > 1 or cp > 1 or zero or gpus not in (None, tp):
+            raise UserError("--inference divides a model by --tp alone; leave --gpus, --pp, --cp and --zero out")
         from groundup.plan.cluster.inference_answer import inference_answer
 
         answer = inference_answer(

@@ -92,10 +92,9 @@ def _answer(hardware: Hardware, steps: list[TimedStep]) -> Answer:
                 "error of the speed formula",
                 median(errors),
                 "share",
-                formula="median over the steps of |formula / measured - 1|, each step left out of its own fit",
-                values={"steps": len(steps), "largest": max(errors)},
-                source="groundup.plan.calibration.fit_speed",
+                source=f"median of the {len(steps)} steps, each left out of its own fit",
             ),
+            Figure("largest_error", "largest of them", max(errors), "share", source="as the median"),
         ],
         tables=[Table("steps", "Training steps", columns, rows)],
         charts=[

@@ -12,7 +12,7 @@ from groundup.pipeline.calibration import is_busy, remember_run
 from groundup.pipeline.card import model_card
 from groundup.pipeline.hooks import held_out_tokens
 from groundup.pipeline.train import Job
-from groundup.plan.calibration import PastRun, TimedStep
+from groundup.plan.calibration import Corrections, PastRun, TimedStep
 from groundup.plan.energy import energy_wh
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.reading import evaluation_tokens
@@ -60,12 +60,12 @@ def _remember(job: Job, outcome: dict[str, Any]) -> None:
     # What the speed formula does not describe is no measurement of it, nor is what a busy machine shows.
     whole = plan.micro_batch == plan.batch_size and not train.batch_warmup
     described = whole and not plan.compile and not is_busy(job.hardware)
-    corrections = job.run.read_json(job.run.plan_file)["corrections"]
+    corrections = Corrections(**job.run.read_json(job.run.plan_file).get("corrections", {}))
     run = PastRun(
         tuple(job.recipe.data.sources),
-        plan.bits_per_byte / corrections["loss"],
+        plan.bits_per_byte / corrections.loss,
         outcome["bits_per_byte"],
-        plan.peak_bytes / corrections["peak"],
+        plan.peak_bytes / corrections.peak,
         outcome["peak_bytes"],
     )
     remember_run(job.hardware, train, run, step if described else None)

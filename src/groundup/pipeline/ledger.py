@@ -8,6 +8,7 @@ from groundup.interop.stored import read_shape, stored_tensors
 from groundup.plan.figures import Answer
 from groundup.plan.ledger_answer import ledger_answer, stored_answer
 from groundup.plan.models import NAMED
+from groundup.plan.stored import trained
 from groundup.run import Run
 from groundup.shape import Shape
 
@@ -47,7 +48,7 @@ def _ledger_of_folder(folder: Path, length: int | None) -> Answer:
     try:
         shape = read_shape(folder, shape_in)
     except UserError as error:
-        if not stored:
-            raise UserError(f"{error}; and there is no model.safetensors to count") from None
+        if not any(tensor.parameters for tensor in trained(stored)):
+            raise UserError(f"{error}; and there is no model.safetensors with weights to count") from None
         return stored_answer(stored, title, str(error))
     return ledger_answer(shape, title, length, "its config.json", stored)

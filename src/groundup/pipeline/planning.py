@@ -69,6 +69,7 @@ def plan_answer(recipe: Recipe, asked: Asked) -> Answer:
         law=law,
         peak_factor=corrections.peak,
         usd_per_hour=asked.usd_per_hour,
+        region=asked.region,
     )
     answer = machine_answer(question)
     return replace(answer, notes=[*answer.notes, *_ground(known is not None, known is not None and known.probed)])

@@ -14,6 +14,8 @@ from groundup.shape import Shape
 # How strongly a weight of the speed formula is held to its default, beside a timed step as 1: the steps of one
 # calibration are too few and too alike to tell all of them apart.
 _PRIOR = 0.35
+# From this relative error on a timed step counts less, and so often is the fit made with new trust.
+_FAR_OFF, _REWEIGHTINGS = 0.1, 8
 # Past plans count as though one more had been exactly right, so that a single run does not turn the next plan.
 _TRUST_IN_PLAN = 1.0
 _MOST_RUNS = 50
@@ -110,7 +112,7 @@ def fit_speed(steps: Sequence[TimedStep], hardware: Hardware, prior: float = _PR
     """Weights of the speed formula, none below 0, from steps timed on `hardware`.
 
     Least squares of relative errors, with each weight's relative distance from its default as a further error
-    (ridge regression about a prior).
+    (ridge regression about a prior); steps that lie far off, as a busy machine's do, count less (Huber's weights).
     """
     import numpy as np
     from scipy.optimize import nnls
@@ -119,11 +121,13 @@ def fit_speed(steps: Sequence[TimedStep], hardware: Hardware, prior: float = _PR
     defaults = np.array([WEIGHTS[name] for name in names])
     rows = np.array([_relative_parts(step, hardware, names) for step in steps]) * defaults
     # One factor for the whole machine is free; the weights are held to their defaults about that.
-    level = 1.0 / fmean(rows.sum(axis=1))
-    held = prior * np.eye(len(names))
-    design = np.concatenate([rows, held])
-    targets = np.concatenate([np.ones(len(rows)), prior * level * np.ones(len(names))])
-    factors, _ = nnls(design, targets)
+    level = 1.0 / float(np.median(rows.sum(axis=1)))
+    trust = np.ones(len(rows))
+    for _ in range(_REWEIGHTINGS):
+        design = np.concatenate([trust[:, None] * rows, prior * np.eye(len(names))])
+        factors, _ = nnls(design, np.concatenate([trust, prior * level * np.ones(len(names))]))
+        misses = np.abs(rows @ factors - 1.0)
+        trust = np.sqrt(np.minimum(1.0, _FAR_OFF / np.maximum(misses, _FAR_OFF)))
     return {name: float(value) for name, value in zip(names, factors * defaults, strict=True)}
 
 

@@ -5,6 +5,7 @@ from functools import cache
 
 from groundup.errors import UserError, nearest
 from groundup.plan.cluster.devices import Cluster, device_in
+from groundup.plan.figures import Figure
 from groundup.plan.hardware import Hardware
 from groundup.plan.tables import read_table
 
@@ -55,6 +56,13 @@ def energy_kwh(cluster: Cluster, seconds: float, pue: float = PUE) -> float:
 def co2_kg(kwh: float, region: str = "world") -> float:
     """Kilograms of CO2 equivalent for electricity of a country, or of the world's average."""
     return kwh * find_region(region).grams_per_kwh / 1000.0
+
+
+def co2_figure(kwh: float, region: str) -> Figure:
+    """`co2_kg`, with what it follows from."""
+    where = find_region(region)
+    return Figure("co2_kg", f"CO2 ({where.label})", co2_kg(kwh, region), "kg", formula="E g / 1000",
+                  values={"E": kwh, "g": where.grams_per_kwh}, source=f"{where.source}, {where.year}")  # fmt: skip
 
 
 def find_region(name: str) -> Region:

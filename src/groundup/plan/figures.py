@@ -17,7 +17,8 @@ class Figure:
     """One figure of an answer, and where it comes from.
 
     `name` is its key in JSON and what `--explain` asks for; by convention it ends in the unit where there is one
-    (`peak_bytes`). `formula` is written in the symbols of `values`. `low` and `high` bound an interval.
+    (`peak_bytes`). `formula` gives `value` from the symbols in `values`: those beside each other are multiplied,
+    `^` is a power; `max`, `min`, `round`, `floor` and `log2` are functions. `low` and `high` bound an interval.
     """
 
     name: str

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from groundup.errors import UserError
-from groundup.plan.answer import bytes_per_token_of
+from groundup.plan.answer import BUDGET_FACTORS, HARMLESS_EPOCHS, beside, bytes_per_token_of
 from groundup.plan.budget import Budget
 from groundup.plan.candidates import REFERENCE_BATCH_TOKENS, REFERENCE_PARAMETERS, rate_rule
 from groundup.plan.choose import (
@@ -15,7 +15,7 @@ from groundup.plan.choose import (
     choose_vocabulary,
     tokens_of_batch_rule,
 )
-from groundup.plan.energy import energy_wh, full_watts
+from groundup.plan.energy import co2_figure, energy_wh, full_watts
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware
@@ -23,12 +23,6 @@ from groundup.plan.loss import SMALL_RUNS, ExpectedLoss, effective_tokens
 from groundup.plan.memory import ALLOCATOR_SLACK, train_parts
 from groundup.plan.money import own_price
 from groundup.recipe import Recipe
-
-# How much less and more than the budget the front shows.
-_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-# Up to here text that is read again is worth almost as much as new text (Muennighoff et al. 2023).
-_HARMLESS_EPOCHS = 4.0
-_MOST_ALTERNATIVES = 6
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,7 @@ class Question:
     law: ExpectedLoss = SMALL_RUNS
     peak_factor: float = 1.0
     usd_per_hour: float | None = None
+    region: str = "world"
 
     @property
     def corpus(self) -> Corpus:
@@ -83,7 +78,7 @@ def machine_answer(question: Question) -> Answer:
     """The answer for this machine; UserError where the budget cannot be met."""
     plan = question.plan()
     front = _front(question)
-    others = alternatives(
+    ranked = alternatives(
         question.recipe,
         question.spendable,
         question.hardware,
@@ -91,8 +86,8 @@ def machine_answer(question: Question) -> Answer:
         question.vocabulary_size,
         question.law,
         question.peak_factor,
-    )[:_MOST_ALTERNATIVES]
-    unit, amount = question.spendable.kind, question.spendable.amount
+    )
+    others = beside(plan, ranked, question.spendable)
     return Answer(
         title=f"Plan for {question.hardware.name}",
         figures=_figures(question, plan),
@@ -114,13 +109,13 @@ def machine_answer(question: Question) -> Answer:
                 log_x=True,
             )
         ],
-        notes=[_binding(question, plan), *_next_best(plan, others), *_doubled(question, plan, unit, amount)],
+        notes=[_binding(question, plan), *_next_best(plan, others), *_doubled(question, plan)],
     )
 
 
 def _front(question: Question) -> list[Plan]:
     plans = []
-    for factor in _FACTORS:
+    for factor in BUDGET_FACTORS:
         try:
             plans.append(question.plan(factor))
         except UserError:
@@ -129,7 +124,13 @@ def _front(question: Question) -> list[Plan]:
 
 
 def _figures(question: Question, plan: Plan) -> list[Figure]:
-    return [*_model(plan), *_schedule(question, plan), *_costs(question, plan), _loss(question, plan)]
+    return [
+        *_model(plan),
+        *_schedule(question, plan),
+        *_costs(question, plan),
+        *_money_and_energy(question, plan),
+        _loss(question, plan),
+    ]
 
 
 def _model(plan: Plan) -> list[Figure]:
@@ -204,9 +205,32 @@ def _costs(question: Question, plan: Plan) -> list[Figure]:
                formula="c (process + a tensors + update)",
                values={"c": question.peak_factor, "a": ALLOCATOR_SLACK, **memory},
                source="groundup.plan.memory; after Korthikanti et al. 2022, arXiv:2205.05198; c from past runs"),
-        Figure("energy_kwh", "energy", energy_wh(hardware, plan.train_seconds) / 1000, "kwh",
-               formula="W t / 3.6e6", values={"W": full_watts(hardware), "t": plan.train_seconds},
+    ]  # fmt: skip
+
+
+def _money_and_energy(question: Question, plan: Plan) -> list[Figure]:
+    """What the time costs, where a price was given, and the electricity."""
+    figures = []
+    if question.usd_per_hour is not None:
+        rate, hours = own_price(question.usd_per_hour), plan.train_seconds / 3600.0
+        figures.append(
+            Figure(
+                "usd",
+                "cost",
+                hours * rate.typical,
+                "usd",
+                formula="h p",
+                values={"h": hours, "p": rate.typical},
+                source=rate.source,
+            )
+        )
+    kwh = energy_wh(question.hardware, plan.train_seconds) / 1000.0
+    return [
+        *figures,
+        Figure("energy_kwh", "energy", kwh, "kwh", formula="W t / 3.6e6",
+               values={"W": full_watts(question.hardware), "t": plan.train_seconds},
                source="groundup.plan.energy, within a factor of two"),
+        co2_figure(kwh, question.region),
     ]  # fmt: skip
 
 
@@ -257,9 +281,9 @@ def _front_table(plans: list[Plan]) -> Table:
 
 def _binding(question: Question, plan: Plan) -> str:
     """What keeps the loss from being lower."""
-    if plan.epochs > _HARMLESS_EPOCHS:
+    if plan.epochs > HARMLESS_EPOCHS:
         return (
-            f"text binds: it is read {plan.epochs:.0f} times, and from {_HARMLESS_EPOCHS:.0f} times on it is "
+            f"text binds: it is read {plan.epochs:.0f} times, and from {HARMLESS_EPOCHS:.0f} times on it is "
             "worth little to read it again; more text would lower the loss more than more time"
         )
     wider = replace(question, hardware=replace(question.hardware, memory_bytes=1 << 50))
@@ -282,11 +306,12 @@ def _next_best(plan: Plan, others: list[Plan]) -> list[str]:
     best = rest[0]
     return [
         f"next best: {best.shape.num_layers} layers of width {best.shape.width}, expected "
-        f"{best.bits_per_byte:.3f} bits per byte against {plan.bits_per_byte:.3f}"
+        f"{best.bits_per_byte:.3f} bits per byte against {plan.bits_per_byte:.3f}, for "
+        f"{best.flops / plan.flops:.2f} times the computation"
     ]
 
 
-def _doubled(question: Question, plan: Plan, unit: str, amount: float) -> list[str]:
+def _doubled(question: Question, plan: Plan) -> list[str]:
     twice = question.plan(2.0)
     less = plan.bits_per_byte - twice.bits_per_byte
-    return [f"twice the budget ({2 * amount:.3g} {unit}) would buy {less:.3f} bits per byte less"]
+    return [f"twice the budget would buy {less:.3f} bits per byte less"]

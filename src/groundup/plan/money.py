@@ -53,11 +53,6 @@ def cost(cluster: Cluster, seconds: float, usd_per_hour: float | None = None) ->
     return Cost(hours * rate.low, hours * rate.high, hours * rate.typical)
 
 
-def affordable_seconds(cluster: Cluster, usd: float, usd_per_hour: float | None = None) -> float:
-    """How long `usd` rent all devices of `cluster` at the typical price."""
-    return 3600.0 * usd / (cluster.count * price(cluster.device, usd_per_hour).typical)
-
-
 @cache
 def _prices() -> dict[str, Price]:
     return {row["device"]: _price(row) for row in read_table("prices.csv")}

@@ -16,24 +16,22 @@ from groundup.recipe import TrainRecipe
 from groundup.shape import Shape, family
 
 _PLAIN = TrainRecipe()
-# A matrix of this width is multiplied at half of the speed of a wide one, where `narrow` has weight 1.
-_NARROW_WIDTH = 256
 # Iterations of Newton-Schulz in a step of Muon (`groundup.train.optimizers.muon`).
 _NEWTON_SCHULZ_STEPS = 5
 
 # Fitted by benchmarks/planner_machine.py to steps of many shapes on 2 cores of an EPYC (Zen 5).
 WEIGHTS: Mapping[str, float] = {
-    "products": 1.0,
-    "narrow": 1.0,
-    "unembedding": 1.0,
-    "attention": 1.0,
-    "scores": 10.0,
-    "elements": 3.0,
-    "logits": 3.0,
-    "weights": 11.0,
-    "orthogonal": 1.0,
-    "layers": 1.5e-3,
-    "step": 2e-3,
+    "products": 0.98,
+    "unembedding": 0.94,
+    "attention": 6.0,
+    "fused": 4.4,
+    "scores": 5.5,
+    "elements": 18.5,
+    "logits": 20.0,
+    "weights": 39.0,
+    "orthogonal": 1.15,
+    "layers": 1.2e-3,
+    "step": 4.0e-3,
 }
 
 
@@ -51,9 +49,9 @@ def step_parts(
 ) -> dict[str, float]:
     """The parts of a step that the weights belong to: seconds at the machine's rates, and counts of operators.
 
-    products, unembedding, attention, orthogonal: FLOPs over throughput; narrow: products, the more the narrower
-    the model; scores, elements, logits, weights: bytes of attention's scores, of the values between products, of
-    the logits and of parameters, each once, over bandwidth; layers, step: 1 for each.
+    products, unembedding, orthogonal: FLOPs over throughput; attention, fused: the same by the plain formula and
+    by a fused kernel, which works in float32; scores, elements, logits, weights: bytes of attention's scores, of the
+    values between products, of the logits and of parameters, each once, over bandwidth; layers, step: counts.
     """
     tokens = batch_size * shape.context
     size = 4 if precision == "fp32" else 2
@@ -66,15 +64,17 @@ def step_parts(
     scores = 2.0 * shape.num_layers * query * shape.context  # what the causal half takes of it
     blocks = forward_flops_per_token(shape) - unembedding - scores
     explicit = precision != "fp32" and shape.context <= EXPLICIT_UP_TO
-    gates = 4 if family(shape.family).feedforward == "swiglu" else 2
-    values = 8 * shape.width + 4 * query + gates * shape.feedforward_width
+    traits = family(shape.family)
+    values = 8 * shape.width + 4 * query + (4 if traits.feedforward == "swiglu" else 2) * shape.feedforward_width
+    if traits.qk_norm:
+        values += 2 * (query + shape.num_kv_heads * shape.head_width)
 
-    products = again * 3 * tokens * blocks / throughput
+    attention = between * 3 * tokens * scores
     return {
-        "products": products,
-        "narrow": products * _NARROW_WIDTH / shape.width,
+        "products": again * 3 * tokens * blocks / throughput,
         "unembedding": 3 * tokens * unembedding / throughput,
-        "attention": between * 3 * tokens * scores * (2 if explicit else 1) / throughput,
+        "attention": attention / throughput if explicit else 0.0,
+        "fused": 0.0 if explicit else attention / hardware.flops_fp32,
         "scores": between * tokens * shape.num_layers * shape.num_heads * shape.context * size / bandwidth
         if explicit
         else 0.0,

@@ -5,6 +5,8 @@ import pytest
 from groundup.plan.budget import parse_budget
 from groundup.plan.cluster.answer import ClusterQuestion, cluster_answer
 from groundup.plan.cluster.devices import parse_hardware
+from groundup.plan.models import parse_shape
+from groundup.plan.parameters import non_embedding, total
 from groundup.recipe import Recipe
 from tests.plan.formulas import check_formulas
 
@@ -53,3 +55,19 @@ def test_electricity_is_as_dirty_as_its_region() -> None:
     assert values["fr"]["energy_kwh"] == values["pl"]["energy_kwh"]
     assert values["fr"]["co2_kg"] < values["pl"]["co2_kg"] / 4
     assert math.isfinite(values["fr"]["usd"])
+
+
+def test_beside_given_tokens_stand_models_of_about_the_same_size() -> None:
+    """The lowest loss would be that of the largest model, at many times the computation."""
+    values = cluster_answer(ask("30Btok", "h100x64")).as_json()
+    sizes = [row["parameters"] for row in values["alternatives"]]
+    assert sizes[0] == values["parameters"]
+    assert max(sizes) < 8 * values["parameters"]
+
+
+def test_a_law_is_asked_with_the_parameters_that_its_runs_count() -> None:
+    """Kaplan et al. 2020 leave embeddings out, Hoffmann et al. 2022 do not."""
+    shape = parse_shape(None, "gpt2")
+    for law, parameters in (("kaplan", non_embedding(shape)), ("besiroglu", total(shape))):
+        figures = cluster_answer(ask("2h", shape=shape, law=law)).figures
+        assert next(figure for figure in figures if figure.name == "loss").values["N"] == parameters

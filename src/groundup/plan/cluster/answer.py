@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundup.errors import UserError
-from groundup.plan.answer import bytes_per_token_of
+from groundup.plan.answer import BUDGET_FACTORS, HARMLESS_EPOCHS, beside, bytes_per_token_of
 from groundup.plan.budget import Budget
 from groundup.plan.cluster.choose import MOST_BATCH_TOKENS, ClusterChooser, ClusterPlan, shapes_for
 from groundup.plan.cluster.devices import Cluster
 from groundup.plan.cluster.memory_figures import peak_figure
 from groundup.plan.cluster.states import STATE_RECIPES
-from groundup.plan.energy import PUE, co2_kg, energy_kwh, find_region
+from groundup.plan.energy import PUE, co2_figure, energy_kwh
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
-from groundup.plan.money import price
+from groundup.plan.money import cost, price
 from groundup.plan.scaling.fitted import FittedLaw, find_law
 from groundup.recipe import Recipe
 from groundup.shape import Shape
@@ -22,9 +22,6 @@ from groundup.shape import Shape
 _VOCABULARY, _CONTEXT = 32768, 4096
 # Of each parameter, where the recipe does not name a precision: what Megatron and nanotron keep.
 _STATES = {"fp32": "fp32", "bf16-weights": "bf16", "auto": "bf16-main-grads", "bf16": "bf16-main-grads"}
-_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-_HARMLESS_EPOCHS = 4.0
-_MOST_ALTERNATIVES = 6
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,13 @@ def cluster_answer(question: ClusterQuestion) -> Answer:
     best = plans[0]
     if question.budget.kind in {"tokens", "steps"} and not question.shape:
         best = _compute_optimal(plans, chooser.law)
+    others = beside(best, plans, question.budget)
     front = _front(chooser, shapes if best is plans[0] else [best.shape])
     return Answer(
         title=f"Plan for {question.cluster.count} x {question.cluster.device.label}",
-        figures=[*_model(best, chooser), *_layout(best), *_cost(best, question, chooser)],
+        figures=[*_model(best, chooser), *_layout(best), *_cost(best, question)],
         tables=[
-            _table("alternatives", "Other models", plans[:_MOST_ALTERNATIVES], chooser),
+            _table("alternatives", "Other models", others, chooser),
             _table("front", "What less and more would buy", front, chooser),
         ],
         charts=[
@@ -96,7 +94,7 @@ def cluster_answer(question: ClusterQuestion) -> Answer:
         ],
         notes=[
             *_binding(best, chooser),
-            *(f"next best: {_name(one)}, {one.loss:.3f}" for one in plans[:2] if one.shape != best.shape),
+            *_next_best(best, others),
             f"the loss: {chooser.law.law.origin}",
         ],
     )
@@ -106,15 +104,15 @@ def _compute_optimal(plans: list[ClusterPlan], law: FittedLaw) -> ClusterPlan:
     """Of plans with the same tokens, the one whose computation could not be spent better on another size."""
 
     def is_best(plan: ClusterPlan) -> bool:
-        others = (law.law.loss(one.parameters, plan.flops / (one.flops / one.tokens)) for one in plans)
-        return law.law.loss(plan.parameters, plan.tokens) <= min(others)
+        others = (law.law.loss(one.law_parameters, plan.flops / (one.flops / one.tokens)) for one in plans)
+        return law.law.loss(plan.law_parameters, plan.tokens) <= min(others)
 
     return next(filter(is_best, plans), plans[-1])
 
 
 def _front(chooser: ClusterChooser, shapes: list[Shape]) -> list[ClusterPlan]:
     plans = []
-    for factor in _FACTORS:
+    for factor in BUDGET_FACTORS:
         try:
             plans.append(chooser.times(factor).ranked(shapes)[0])
         except UserError:
@@ -177,9 +175,9 @@ def _loss(plan: ClusterPlan, chooser: ClusterChooser) -> Figure:
     law, unique = chooser.law.law, chooser.unique_tokens
     constants: dict[str, Value] = dict(zip(("E", "A", "alpha", "B", "beta"), law.constants, strict=True))
     formula, source = law.formula, law.origin
-    values: dict[str, Value] = {"N": plan.parameters, "D": plan.tokens, **constants}
+    values: dict[str, Value] = {"N": plan.law_parameters, "D": plan.tokens, **constants}
     if unique and plan.tokens > unique:
-        worth = law.repetition.worth(plan.parameters, plan.tokens, unique, law.parameters_for(unique))
+        worth = law.repetition.worth(plan.law_parameters, plan.tokens, unique, law.parameters_for(unique))
         formula = f"({law.formula}) (1 + o)"
         values |= {"N": worth.parameters, "D": worth.tokens, "o": worth.overfitting}
         source += "; N, D: what would serve as well with text that is read once; o: overfitting"
@@ -206,22 +204,22 @@ def _layout(plan: ClusterPlan) -> list[Figure]:
     ]
 
 
-def _cost(plan: ClusterPlan, question: ClusterQuestion, chooser: ClusterChooser) -> list[Figure]:
+def _cost(plan: ClusterPlan, question: ClusterQuestion) -> list[Figure]:
     cluster, hours = question.cluster, plan.seconds / 3600.0
     rate = price(cluster.device, question.usd_per_device_hour)
-    kwh, region = energy_kwh(cluster, plan.seconds), find_region(question.region)
+    bill = cost(cluster, plan.seconds, question.usd_per_device_hour)
+    kwh = energy_kwh(cluster, plan.seconds)
     source = f"{rate.source}, {rate.date}"
     return [
         Figure("usd_per_device_hour", "price of a device", rate.typical, "usd/h", source=source,
                low=rate.low, high=rate.high),
-        Figure("usd", "cost", _usd(plan, chooser), "usd", formula="n h p",
+        Figure("usd", "cost", bill.typical, "usd", formula="n h p",
                values={"n": cluster.count, "h": hours, "p": rate.typical}, source=source,
-               low=cluster.count * hours * rate.low, high=cluster.count * hours * rate.high),
+               low=bill.low, high=bill.high),
         Figure("energy_kwh", "energy", kwh, "kwh", formula="n W t PUE / 3.6e6",
                values={"n": cluster.count, "W": cluster.device.watts, "t": plan.seconds, "PUE": PUE},
                source="groundup.plan.energy"),
-        Figure("co2_kg", f"CO2 ({region.label})", co2_kg(kwh, question.region), "kg", formula="E g / 1000",
-               values={"E": kwh, "g": region.grams_per_kwh}, source=f"{region.source}, {region.year}"),
+        co2_figure(kwh, question.region),
     ]  # fmt: skip
 
 
@@ -247,17 +245,22 @@ def _row(plan: ClusterPlan, chooser: ClusterChooser) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def _name(plan: ClusterPlan) -> str:
-    return f"{plan.shape.num_layers} layers of width {plan.shape.width}"
+def _next_best(best: ClusterPlan, others: Sequence[ClusterPlan]) -> list[str]:
+    rest = [one for one in others if one.shape != best.shape][:1]
+    return [
+        f"next best: {one.shape.num_layers} layers of width {one.shape.width}, expected {one.loss:.3f} against "
+        f"{best.loss:.3f}, for {one.flops / best.flops:.2f} times the computation"
+        for one in rest
+    ]
 
 
 def _binding(plan: ClusterPlan, chooser: ClusterChooser) -> list[str]:
     """What keeps the loss from being lower."""
     notes = []
-    if chooser.unique_tokens and plan.tokens > _HARMLESS_EPOCHS * chooser.unique_tokens:
+    if chooser.unique_tokens and plan.tokens > HARMLESS_EPOCHS * chooser.unique_tokens:
         notes.append(
             f"text binds: it is read {plan.tokens / chooser.unique_tokens:.0f} times, and beyond about "
-            f"{_HARMLESS_EPOCHS:.0f} times reading again is worth little"
+            f"{HARMLESS_EPOCHS:.0f} times reading again is worth little"
         )
     binds = {
         "seconds": "time binds", "usd": "money binds", "flops": "computation binds", "tokens": "tokens bind",

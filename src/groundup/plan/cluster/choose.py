@@ -11,8 +11,9 @@ from groundup.plan.cluster.devices import Cluster
 from groundup.plan.cluster.search import Candidate, search
 from groundup.plan.cluster.states import StateRecipe
 from groundup.plan.flops import train_flops_per_token
-from groundup.plan.parameters import total
+from groundup.plan.parameters import non_embedding, total
 from groundup.plan.scaling.fitted import FittedLaw
+from groundup.plan.scaling.laws import KaplanLaw
 from groundup.recipe import ModelRecipe
 from groundup.shape import Shape
 
@@ -28,11 +29,12 @@ MOST_BATCH_TOKENS = 16 << 20
 class ClusterPlan:
     """A model, its tokens and its layout on a cluster, and what to expect. Times in seconds.
 
-    `batch_rule_tokens` are those that the batch was chosen for.
+    `law_parameters` are those that the law counts, `batch_rule_tokens` those that the batch was chosen for.
     """
 
     shape: Shape
     parameters: int
+    law_parameters: int
     tokens: float
     steps: int
     batch_rule_tokens: float
@@ -88,11 +90,12 @@ class ClusterChooser:
                 "devices"
             )
         tokens = steps * step_tokens
-        parameters = total(shape)
-        loss, low, high = self.law.predict(parameters, tokens, self.unique_tokens)
+        law_parameters = self._law_parameters(shape)
+        loss, low, high = self.law.predict(law_parameters, tokens, self.unique_tokens)
         return ClusterPlan(
             shape=shape,
-            parameters=parameters,
+            parameters=total(shape),
+            law_parameters=law_parameters,
             tokens=tokens,
             steps=steps,
             batch_rule_tokens=rule_tokens,
@@ -103,6 +106,12 @@ class ClusterChooser:
             loss_low=low,
             loss_high=high,
         )
+
+    def _law_parameters(self, shape: Shape) -> int:
+        """N as the law's runs count it: without embeddings in those of our sweeps and of Kaplan et al. 2020."""
+        law = self.law.law
+        without = law.unit == "bits per byte" or isinstance(law, KaplanLaw)
+        return non_embedding(shape) if without else total(shape)
 
     def _layout(self, shape: Shape, batch: int) -> Candidate:
         if (shape, batch) not in self.found:

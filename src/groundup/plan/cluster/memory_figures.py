@@ -1,4 +1,7 @@
-"""The figures of a device's memory at its peak, each with the formula that holds for this layout and moment."""
+"""The figures of a device's memory at its peak, each with the formula that holds for this layout and moment.
+
+The peak is in the forward or the backward pass: an update takes nothing that the forward pass does not take too.
+"""
 
 from collections.abc import Mapping
 
@@ -67,9 +70,6 @@ def _states(layout: Layout, recipe: StateRecipe, memory: DeviceMemory) -> list[F
 
 def _activations(shape: Shape, layout: Layout, recipe: StateRecipe, memory: DeviceMemory, flash: bool) -> Figure:
     peak, constants = memory.at_peak, memory.constants
-    if peak.peak_moment == "update":
-        return Figure("activations_bytes", "activations", peak.update.activations, "bytes",
-                      source="freed before the update")  # fmt: skip
     kept = layer_bytes(shape, layout, recompute=layout.recompute, flash=flash, value_bytes=recipe.value_bytes)
     terms: dict[str, Mapping[str, Value]] = {
         "k l A f": {"k": peak.in_flight, "l": peak.stage.layers, "A": kept, "f": constants.activations}
@@ -104,15 +104,14 @@ def _other(shape: Shape, layout: Layout, recipe: StateRecipe, memory: DeviceMemo
     terms: dict[str, Mapping[str, Value]] = (
         {"x N / (t d)": buckets | {"d": replicas}} if layout.zero >= 2 else {"x N / t": buckets}
     )
-    if peak.peak_moment != "update":
-        if layout.tensor > 1:
-            terms["u H"] = {"u": constants.buffers, "H": hidden_bytes(shape, layout, recipe.value_bytes)}
-        if has_whole_layers(layout, peak.stage):
-            layers = parameters | {"l": peak.stage.layers}
-            if layout.zero == 3:
-                terms["h W N / (l t)"] = layers | {"h": GATHERED_LAYERS, "W": recipe.weights}
-            if peak.peak_moment == "backward":
-                terms["G N / (l t)"] = layers | {"G": recipe.gradients}
+    if layout.tensor > 1:
+        terms["u H"] = {"u": constants.buffers, "H": hidden_bytes(shape, layout, recipe.value_bytes)}
+    if has_whole_layers(layout, peak.stage):
+        layers = parameters | {"l": peak.stage.layers}
+        if layout.zero == 3:
+            terms["h W N / (l t)"] = layers | {"h": GATHERED_LAYERS, "W": recipe.weights}
+        if peak.peak_moment == "backward":
+            terms["G N / (l t)"] = layers | {"G": recipe.gradients}
     terms["D"] = {"D": constants.device_bytes}
     moment = peak.moments[peak.peak_moment]
     source = f"{constants.source}; layers that ZeRO has whole: {_ZERO}" if layout.zero >= 2 else constants.source
