@@ -50,8 +50,8 @@ def step_parts(
     """The parts of a step that the weights belong to: seconds at the machine's rates, and counts of operators.
 
     products, unembedding, orthogonal: FLOPs over throughput; attention, fused: the same by the plain formula and
-    by a fused kernel, which works in float32; scores, elements, logits, weights: bytes of attention's scores, of the
-    values between products, of the logits and of parameters, each once, over bandwidth; layers, step: counts.
+    by a fused kernel, which works in float32; scores, elements, logits, weights: bytes of attention's scores, of
+    the values between products, of the logits and of parameters, each once, over bandwidth; layers, step: counts.
     """
     tokens = batch_size * shape.context
     size = 4 if precision == "fp32" else 2
