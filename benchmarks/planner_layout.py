@@ -21,7 +21,7 @@ import numpy as np
 from groundup.plan.cluster.devices import Cluster, parse_hardware
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.memory import device_memory, usable_bytes
-from groundup.plan.cluster.search import HEADROOM, search
+from groundup.plan.cluster.search import HEADROOM, ranking, search
 from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.cluster.time import H100_NANOTRON, TimeConstants
 from groundup.plan.cluster.time_fit import MeasuredTime, calibrate, throughputs
@@ -125,11 +125,9 @@ class Choice:
 def choose(runs: Sequence[Run], constants: TimeConstants) -> Choice:
     """For the runs of one cell."""
     planned = throughputs([run.measured for run in runs], constants)
-    ranked = [
-        run
-        for _, run in sorted(zip(planned, runs, strict=True), key=lambda pair: -pair[0])
-        if _is_let_through(run)
-    ]
+    fitting = [place for place, run in enumerate(runs) if _is_let_through(run)]
+    order = ranking([runs[place].measured.layout for place in fitting], [planned[place] for place in fitting])
+    ranked = [runs[fitting[place]] for place in order]
     best = max(run.tokens_per_second for run in runs)
     scores = [run.tokens_per_second / best for run in ranked[:3]]
     ended = [(one, run.tokens_per_second) for one, run in zip(planned, runs, strict=True) if run.mfu >= HUNG]

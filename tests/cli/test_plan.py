@@ -86,6 +86,26 @@ def test_a_fixed_size_takes_the_tokens_that_the_budget_buys(plan: Callable[..., 
     assert 0.9 < answer["flops"] / (6 * 8.03e9 * 15e12) < 1.3
 
 
+def test_many_devices_are_kept_busy(plan: Callable[..., dict[str, Any]]) -> None:
+    """A larger batch than the rule's, as long as its tokens are worth it."""
+    answer = plan("--budget", "300Btok", "--params", "7B", "--hardware", "h100x512")
+    assert answer["batch_size"] > answer["rule_batch_size"]
+    assert answer["tokens"] / 2 < answer["worth_tokens"] < answer["tokens"]
+    kept = plan(
+        "--budget", "300Btok", "--params", "7B", "--hardware", "h100x512",
+        "--set", f"train.batch_size={answer['rule_batch_size']}",
+    )  # fmt: skip
+    assert kept["worth_tokens"] == pytest.approx(kept["tokens"], rel=0.02)
+    assert answer["tokens_per_second"] > kept["tokens_per_second"]
+    # Worth more a second, or it would not have been chosen.
+    assert answer["worth_tokens"] / answer["train_seconds"] > kept["worth_tokens"] / kept["train_seconds"]
+
+
+def test_a_size_for_this_machine_takes_the_nearest_rung(plan: Callable[..., dict[str, Any]]) -> None:
+    answer = plan("--budget", "10m", "--params", "1M")
+    assert 0.7e6 < answer["parameters"] < 1.4e6
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -97,6 +117,9 @@ def test_a_fixed_size_takes_the_tokens_that_the_budget_buys(plan: Callable[..., 
         (["--budget", "1s", "--hardware", "h100x8"], "too little"),
         (["--budget", "2h", "--hardware", "h100x8", "--shape", "llama3-405b"], "does not fit"),
         (["--budget", "10m", "--shape", "llama9-8b"], "llama"),
+        (["--budget", "50steps", "--hardware", "a100x64"], "too few"),
+        (["--budget", "2h", "--hardware", "h100x8", "--data", "1MB"], "too few"),
+        (["--budget", "10m", "--data", "10"], "too little text"),
     ],
 )
 def test_bad_input_is_one_line(groundup: Cli, arguments: list[str], words: str) -> None:

@@ -89,7 +89,7 @@ def test_figures_explain_themselves(groundup: Groundup) -> None:
         (["--params", "7B", "--hardware", "h1000"], "unknown hardware 'h1000'"),
         (["--shape", "llama2-7b", "--tp", "5"], "tensor=5 does not divide"),
         (["--shape", "llama2-7b", "--pp", "64"], "64 pipeline stages are more than the model's 32 layers"),
-        (["--shape", "llama2-7b", "--virtual-stages", "2"], "needs the interleaved schedule"),
+        (["--shape", "llama2-7b", "--virtual-stages", "2"], "does not go with the schedule 1f1b"),
         (["--params", "7B", "--inference", "--pp", "2"], "--inference divides a model by --tp alone"),
     ],
 )

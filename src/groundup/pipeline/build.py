@@ -7,7 +7,7 @@ from typing import Any
 from groundup.clock import Clock
 from groundup.data import Shards, default_corpus
 from groundup.errors import UserError
-from groundup.pipeline.calibration import calibrated, load_calibration
+from groundup.pipeline.calibration import calibrated, load_calibration, text_names
 from groundup.pipeline.compilation import expected_compilation
 from groundup.pipeline.display import Display
 from groundup.pipeline.finish import finish
@@ -173,7 +173,7 @@ def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, to
 def _corrections(recipe: Recipe) -> Corrections:
     """What past runs on this machine, and on this text, say of the planner's formulas."""
     known = load_calibration(recipe.train)
-    return known.corrections(recipe.data.sources) if known else Corrections()
+    return known.corrections(text_names(recipe.data.sources)) if known else Corrections()
 
 
 def _provenance(text: Text, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is remembered of this machine between commands: one file for each processor and choice of device."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -33,6 +33,11 @@ def calibrated(hardware: Hardware, settings: TrainRecipe) -> Hardware:
     """Hardware as just measured, with the speed weights of this machine where it was calibrated."""
     known = load_calibration(settings)
     return known.calibrated(hardware) if known else hardware
+
+
+def text_names(sources: Sequence[str]) -> tuple[str, ...]:
+    """What tells one text from another in what is remembered: paths in full, other sources as they are written."""
+    return tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in sources)
 
 
 def remember_run(hardware: Hardware, settings: TrainRecipe, run: PastRun, step: TimedStep | None) -> None:

@@ -8,13 +8,14 @@ from groundup.clock import Clock
 from groundup.evaluate.bits import Evaluation, evaluate_tokens
 from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
-from groundup.pipeline.calibration import is_busy, remember_run
+from groundup.pipeline.calibration import is_busy, remember_run, text_names
 from groundup.pipeline.card import model_card
 from groundup.pipeline.hooks import held_out_tokens
 from groundup.pipeline.train import Job
 from groundup.plan.calibration import Corrections, PastRun, TimedStep
 from groundup.plan.energy import energy_wh
 from groundup.plan.flops import train_flops_per_token
+from groundup.plan.loss import SMALL_RUNS, effective_tokens
 from groundup.plan.reading import evaluation_tokens
 from groundup.run import read_rows
 from groundup.studio.report import write_report
@@ -60,10 +61,14 @@ def _remember(job: Job, outcome: dict[str, Any]) -> None:
     # What the speed formula does not describe is no measurement of it, nor is what a busy machine shows.
     whole = plan.micro_batch == plan.batch_size and not train.batch_warmup
     described = whole and not plan.compile and not is_busy(job.hardware)
-    corrections = Corrections(**job.run.read_json(job.run.plan_file).get("corrections", {}))
+    written = job.run.read_json(job.run.plan_file)
+    corrections = Corrections(**written.get("corrections", {}))
+    # A run that was slower than planned saw fewer tokens: what the law says of those that it saw counts.
+    fresh = effective_tokens(outcome["tokens"], job.tokens.train.num_tokens)
+    expected = SMALL_RUNS.bits_per_byte(plan.non_embedding_parameters, fresh, written["corpus"]["compressibility"])
     run = PastRun(
-        tuple(job.recipe.data.sources),
-        plan.bits_per_byte / corrections.loss,
+        text_names(job.recipe.data.sources),
+        expected,
         outcome["bits_per_byte"],
         plan.peak_bytes / corrections.peak,
         outcome["peak_bytes"],

@@ -19,6 +19,8 @@ from groundup.shape import Shape, family
 # Fitted to the peaks of processes (benchmarks/recompute.py shows both): the worst of 9 trials was 8 % off.
 _PROCESS_BYTES = 360 << 20
 ALLOCATOR_SLACK = 1.25
+# A block that is computed again lies beside freed ones that do not fit it: this share of its activations more.
+_RECOMPUTED_SLACK = 0.5
 # The loss is taken in chunks of so many bytes of logits, or rows (`groundup.objective.cross_entropy`).
 _CHUNK_BYTES, _CHUNK_ROWS = 4 << 20, 256
 # In bfloat16, attention is computed by the plain formula up to this length (`groundup.model.dot_product`).
@@ -90,9 +92,11 @@ def train_parts(
 ) -> dict[str, int]:
     """What `train_bytes` is made of: the process without a model, the tensors of a step, the update."""
     average = 4 * total(shape) if settings.ema is not None else 0
+    step = step_memory(shape, micro_batch, precision, settings, batch_size)
+    again = int(_RECOMPUTED_SLACK * step.first_block.activations) if settings.recompute == "full" else 0
     return {
         "process": _PROCESS_BYTES,
-        "tensors": average + step_memory(shape, micro_batch, precision, settings, batch_size).peak,
+        "tensors": average + step.peak + again,
         "update": update_bytes(shape, settings),
     }
 

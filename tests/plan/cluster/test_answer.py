@@ -22,7 +22,7 @@ def ask(budget: str, hardware: str = "h100x8", **options: object) -> ClusterQues
         ask("$500", text_bytes=1e10, region="fr"),
         ask("2h", text_bytes=1e9, law="many-epochs"),
         ask("2h", law="kaplan"),
-        ask("500steps", "a100x64"),
+        ask("5000steps", "a100x64"),
         ask("30Btok", "h100x512"),
     ],
 )
@@ -31,7 +31,7 @@ def test_every_formula_gives_its_figure(question: ClusterQuestion) -> None:
 
 
 def test_steps_are_taken_as_they_were_asked_for() -> None:
-    for steps in (5, 500):
+    for steps in (2000, 5000):
         values = cluster_answer(ask(f"{steps}steps", "a100x64")).as_json()
         assert values["steps"] == steps
         assert values["tokens"] == steps * values["batch_size"] * values["context"]

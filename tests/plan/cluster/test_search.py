@@ -14,7 +14,7 @@ from groundup.plan.cluster.devices import Cluster, parse_hardware
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.layout_question import nearest_batch, parse_batch, parse_factors
 from groundup.plan.cluster.memory import device_memory, usable_bytes
-from groundup.plan.cluster.search import HEADROOM, divisors, search
+from groundup.plan.cluster.search import HEADROOM, divisors, ranking, search
 from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.cluster.time import step_time
 from groundup.plan.models import named_shape
@@ -88,7 +88,11 @@ def test_candidates_divide_fit_and_are_in_order(name: str, hardware: str, units:
     shape, cluster = _named(name), parse_hardware(hardware)
     batch = units * cluster.count
     found = search(shape, cluster, batch, _RECIPE, limit=6)
-    assert [one.time.seconds for one in found] == sorted(one.time.seconds for one in found)
+    speeds = [one.time.tokens_per_second for one in found]
+    assert ranking([one.layout for one in found], speeds) == list(range(len(found)))
+    # Only the places of those that are as fast as the fastest are not by speed.
+    behind = [speed for speed in speeds if speed < 0.98 * max(speeds)]
+    assert speeds[len(speeds) - len(behind) :] == sorted(behind, reverse=True)
     assert len({one.layout for one in found}) == len(found)
     for one in found:
         one.layout.check(shape)

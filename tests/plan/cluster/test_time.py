@@ -16,7 +16,7 @@ from groundup.errors import UserError
 from groundup.plan.cluster.devices import Cluster, parse_hardware
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.memory import device_memory, usable_bytes
-from groundup.plan.cluster.search import HEADROOM, search
+from groundup.plan.cluster.search import HEADROOM, ranking, search
 from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.cluster.time import H100_NANOTRON, TimeConstants, step_time
 from groundup.plan.cluster.time_fit import MeasuredTime, calibrate, throughputs
@@ -176,9 +176,10 @@ def _scores(runs: Sequence[_Run], constants: TimeConstants) -> list[tuple[float,
         cells[run.cell].append(run)
     scores = []
     for tried in cells.values():
-        planned = throughputs([run.measured for run in tried], constants)
-        order = sorted(range(len(tried)), key=lambda index: -planned[index])
-        chosen = [tried[index] for index in order if _fits(tried[index].measured)][:3]
+        fitting = [run for run in tried if _fits(run.measured)]
+        planned = throughputs([run.measured for run in fitting], constants)
+        order = ranking([run.measured.layout for run in fitting], list(planned))
+        chosen = [fitting[place] for place in order[:3]]
         worth = [run.speed / max(one.speed for one in tried) for run in chosen]
         scores.append((worth[0], max(worth)))
     return scores

@@ -1,5 +1,6 @@
 """What a budget buys on many devices: model, tokens, layout, time, money, energy and the loss to expect."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,14 @@ from groundup.plan.energy import PUE, co2_figure, energy_kwh
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.money import cost, price
+from groundup.plan.parameters import non_embedding
+from groundup.plan.scaling.batch import step_law_lr
 from groundup.plan.scaling.fitted import FittedLaw, find_law
+from groundup.plan.scaling.published import DEFAULT
 from groundup.recipe import Recipe
 from groundup.shape import Shape
 
-_VOCABULARY, _CONTEXT = 32768, 4096
+VOCABULARY, _CONTEXT = 32768, 4096
 # Of each parameter, where the recipe does not name a precision: what Megatron and nanotron keep.
 _STATES = {"fp32": "fp32", "bf16-weights": "bf16", "auto": "bf16-main-grads", "bf16": "bf16-main-grads"}
 
@@ -43,7 +47,7 @@ class ClusterQuestion:
         if self.shape:
             return [self.shape]
         model = self.recipe.model
-        vocabulary = self.recipe.tokenizer.vocabulary_size or _VOCABULARY
+        vocabulary = self.recipe.tokenizer.vocabulary_size or VOCABULARY
         shapes = shapes_for(model, vocabulary, model.context or _CONTEXT)
         if not shapes:
             raise UserError(
@@ -137,7 +141,10 @@ def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
         Figure("tokens", "training tokens", plan.tokens, "tokens", formula="S B T",
                values={"S": plan.steps, "B": plan.candidate.layout.batch, "T": shape.context}),
         Figure("steps", "steps", plan.steps, "steps"),
-        _batch_size(plan, chooser),
+        *_batch(plan, chooser),
+        Figure("lr", "learning rate of AdamW", step_law_lr(non_embedding(shape), plan.tokens),
+               formula="1.79 N^-0.713 D^0.307", values={"N": non_embedding(shape), "D": plan.tokens},
+               source="the Step Law: Li et al. 2025, arXiv:2503.04715; N without embeddings"),
         Figure("flops", "computation", plan.flops, "flops", formula="D f",
                values={"D": plan.tokens, "f": train_flops_per_token(shape)},
                source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
@@ -159,25 +166,37 @@ def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
     return figures
 
 
-def _batch_size(plan: ClusterPlan, chooser: ClusterChooser) -> Figure:
-    batch = plan.candidate.layout.batch
-    if chooser.batch_size:
-        return Figure("batch_size", "sequences a step", batch, "count", source="train.batch_size")
-    return Figure("batch_size", "sequences a step", batch, "count",
-                  formula="o 2^max(0, round(log2(min(m, 0.4 D^0.571) / (T o))))",
-                  values={"o": chooser.odd_part, "m": MOST_BATCH_TOKENS, "D": plan.batch_rule_tokens,
-                          "T": plan.shape.context},
-                  source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md; o: the odd "
-                         "part of the number of devices; D: what the budget comes to before rounding")  # fmt: skip
+def _batch(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
+    """The batch, and what its size costs in tokens."""
+    batch, context, critical = plan.candidate.layout.batch, plan.shape.context, plan.critical_batch
+    grown = Figure("batch_size", "sequences a step", batch, "count", formula="B 2^k",
+                   values={"B": plan.rule_batch, "k": round(math.log2(batch / plan.rule_batch))},
+                   source="doubled while the devices gain more from it than the tokens lose in worth")  # fmt: skip
+    given = Figure("batch_size", "sequences a step", batch, "count", source="train.batch_size")
+    return [
+        Figure("rule_batch_size", "sequences by the batch rule", plan.rule_batch, "count",
+               formula="o 2^max(0, round(log2(min(m, 0.4 D^0.571) / (T o))))",
+               values={"o": chooser.odd_part, "m": MOST_BATCH_TOKENS, "D": plan.batch_rule_tokens, "T": context},
+               source="exponent of Li et al. 2025, arXiv:2503.04715; factor from benchmarks/LOG.md; o: the odd "
+                      "part of the number of devices; D: what the budget comes to before rounding"),
+        given if chooser.batch_size else grown,
+        Figure("critical_batch_tokens", "critical batch", critical, "tokens", formula="2.1e8 / L^(1 / 0.21)",
+               values={"L": DEFAULT.fresh(plan.parameters, plan.batch_rule_tokens)},
+               source="Kaplan et al. 2020, arXiv:2001.08361, equation 5.3; L: by Besiroglu et al. 2024"),
+        Figure("worth_tokens", "tokens in batches of the rule", plan.worth_tokens, "tokens",
+               formula="D min(1, (1 + B T / c) / (1 + b T / c))",
+               values={"D": plan.tokens, "B": plan.rule_batch, "b": batch, "T": context, "c": critical},
+               source="what would teach as much: McCandlish et al. 2018, arXiv:1812.06162, equation 2.11"),
+    ]  # fmt: skip
 
 
 def _loss(plan: ClusterPlan, chooser: ClusterChooser) -> Figure:
     law, unique = chooser.law.law, chooser.unique_tokens
     constants: dict[str, Value] = dict(zip(("E", "A", "alpha", "B", "beta"), law.constants, strict=True))
     formula, source = law.formula, law.origin
-    values: dict[str, Value] = {"N": plan.law_parameters, "D": plan.tokens, **constants}
-    if unique and plan.tokens > unique:
-        worth = law.repetition.worth(plan.law_parameters, plan.tokens, unique, law.parameters_for(unique))
+    values: dict[str, Value] = {"N": plan.law_parameters, "D": plan.worth_tokens, **constants}
+    if unique and plan.worth_tokens > unique:
+        worth = law.repetition.worth(plan.law_parameters, plan.worth_tokens, unique, law.parameters_for(unique))
         formula = f"({law.formula}) (1 + o)"
         values |= {"N": worth.parameters, "D": worth.tokens, "o": worth.overfitting}
         source += "; N, D: what would serve as well with text that is read once; o: overfitting"

@@ -56,8 +56,11 @@ class Layout:
                 f"{stages} pipeline stages are more than the model's {shape.num_layers} layers; "
                 f"use at most {shape.num_layers // self.virtual_stages}"
             )
-        if self.virtual_stages > 1 and self.schedule != "interleaved":
-            raise UserError(f"virtual_stages={self.virtual_stages} needs the interleaved schedule")
+        if (self.virtual_stages > 1) != (self.schedule == "interleaved"):
+            raise UserError(
+                f"virtual_stages={self.virtual_stages} does not go with the schedule {self.schedule}; interleaved "
+                "needs 2 or more, gpipe and 1f1b need 1"
+            )
 
 
 def _divides(group: str, size: int, what: str, amount: int) -> None:

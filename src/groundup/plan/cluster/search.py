@@ -1,6 +1,6 @@
 """The layouts in which a cluster trains a model fastest, among all that divide evenly and fit the memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from math import prod
@@ -32,6 +32,10 @@ WAYS: dict[str, tuple[Any, ...]] = {
 _SHORTEST_PIECE = 8192
 # What is planned to leave less than this share of the memory free is no choice: plans are off by more than that.
 HEADROOM = 0.03
+# Speeds that differ by less are taken for equal: plans of good layouts are off by more (benchmarks/RESULTS.md).
+_EQUALLY_FAST = 0.02
+# So many are looked at for one that is simpler and as fast as the fastest.
+_COMPARED = 5
 _NEXT_ZERO: dict[Zero, Zero] = {1: 2, 2: 3}
 
 # Seconds; a place among equally fast ones, so that the order is always the same; the layout; its time.
@@ -111,6 +115,21 @@ def _divides(name: str, value: int, what: str, amount: int) -> None:
         raise UserError(f"{name}={value} does not divide {what}; valid: {shown}")
 
 
+def ranking(layouts: Sequence[Layout], speeds: Sequence[float]) -> list[int]:
+    """The places of the layouts, the fastest first; of those as fast as the fastest, the one that divides least.
+
+    Fewer devices that share a layer, and fewer stages, are less that can be slower than planned.
+    """
+    fastest = max(speeds)
+
+    def key(place: int) -> tuple[bool, int, float]:
+        behind = speeds[place] < (1 - _EQUALLY_FAST) * fastest
+        layout = layouts[place]
+        return behind, 0 if behind else layout.tensor * layout.pipeline, -speeds[place]
+
+    return sorted(range(len(layouts)), key=key)
+
+
 def divisors(amount: int) -> list[int]:
     """All, the smallest first."""
     small = [number for number in range(1, int(amount**0.5) + 1) if amount % number == 0]
@@ -140,14 +159,14 @@ class _Search:
         return (1 - HEADROOM) * usable_bytes(self.cluster.device)
 
     def best(self, limit: int) -> list[Candidate]:
-        """The fastest that fit; UserError if there are none."""
+        """The fastest that fit, in the order of `ranking`; UserError if there are none."""
         times = TimeModel(self.shape, self.cluster, self.recipe, self.constants)
         queue = [_costed(times, layout) for layout in self._layouts()]
         if not queue:
             raise UserError(self._indivisible())
         heapify(queue)
         found: list[Candidate] = []
-        while queue and len(found) < limit:
+        while queue and len(found) < max(limit, _COMPARED):
             _, _, layout, time = heappop(queue)
             if memory := self._memory_if_it_fits(layout):
                 found.append(Candidate(layout, memory, time, self.usd_per_hour))
@@ -156,7 +175,9 @@ class _Search:
                     heappush(queue, _costed(times, other))
         if not found:
             raise UserError(self._too_large())
-        return found
+        speeds = [candidate.time.tokens_per_second for candidate in found]
+        order = ranking([candidate.layout for candidate in found], speeds)
+        return [found[place] for place in order[:limit]]
 
     def _groups(self) -> Iterator[tuple[int, int, int, int]]:
         """Sizes of the groups, in the order of `GROUPS`, whose product is the number of devices."""

@@ -151,6 +151,15 @@ class _Stage(NamedTuple):
     parameters: int
 
 
+class _MicroBatch(NamedTuple):
+    """Seconds of one micro-batch on a stage, forward and backward, by what they are spent on."""
+
+    compute: float
+    recompute: float
+    tensor: float
+    context: float
+
+
 class TimeModel:
     """`step_time` for one shape, cluster and recipe: what does not depend on the layout is counted once."""
 
@@ -159,9 +168,10 @@ class TimeModel:
     ):
         device = cluster.device
         self._shape, self._constants, self._node_size = shape, constants, device.node_size
-        self._peak, self._recipe = device.flops_bf16, recipe
-        self._matmul = device.flops_bf16 * constants.matmul
-        self._attention = device.flops_bf16 * constants.attention
+        self._peak = device.flops_bf16 if recipe.value_bytes == 2 else device.flops_fp32
+        self._recipe = recipe
+        self._matmul = self._peak * constants.matmul
+        self._attention = self._peak * constants.attention
         self._memory = device.memory_bandwidth * constants.memory
         self._fabric = Fabric(
             link_bandwidth=device.link_bandwidth * constants.link,
@@ -202,31 +212,33 @@ class TimeModel:
         collectives = communication.tensor_seconds(self._fabric, groups.tensor, hidden, layout.sequence)
         ring = self._context(layout, groups, tokens, attention)
         stage = self._stage(layout.pipeline)
-        # The last stage has the fewer layers for its unembedding, to which and from which hidden states go once.
-        a_layer = _FORWARD_AND_BACKWARD * forward + again + passes * collectives + ring
-        the_head = _FORWARD_AND_BACKWARD * head + collectives / 2
-        is_last = stage.last_layers * a_layer + the_head >= stage.layers * a_layer
-        layers = stage.last_layers if is_last else stage.layers
         parameters = stage.parameters / layout.tensor
-
         weights = parameters * (_FORWARD_AND_BACKWARD * 2 + 2 * self._recipe.gradients + 2) / self._memory
-        compute = _FORWARD_AND_BACKWARD * (layers * forward + is_last * head) + weights
-        recompute = layers * again
-        tensor = (layers * passes + is_last / 2) * collectives
-        context = layers * ring
-        busy = compute + recompute + tensor + context
-        compute += max(0.0, layers * self._launch(layout, groups) - busy)
+
+        def micro_batch(layers: int, heads: int) -> _MicroBatch:
+            """Of a stage with so many layers, and the unembedding once or not."""
+            return _MicroBatch(
+                compute=_FORWARD_AND_BACKWARD * (layers * forward + heads * head) + weights,
+                recompute=layers * again,
+                tensor=(layers * passes + heads / 2) * collectives,
+                context=layers * ring,
+            )
+
+        # The last stage has the fewer layers for its unembedding, to which and from which hidden states go once.
+        slowest = max(micro_batch(stage.layers, 0), micro_batch(stage.last_layers, 1), key=sum)
+        starting = max(stage.layers, stage.last_layers) * self._launch(layout, groups)
+        slowest = slowest._replace(compute=slowest.compute + max(0.0, starting - sum(slowest)))
         sent = self._fabric.send(hidden / layout.tensor, groups.pipeline)
         handover = 2 * layout.virtual_stages * sent
 
         count = layout.accumulation
-        slot = compute + recompute + tensor + context + handover
+        slot = sum(slowest) + handover
         data = self._data(layout, groups.gradients, parameters, slot)
         return StepTime(
-            compute=count * compute,
-            recompute=count * recompute,
-            tensor=count * tensor,
-            context=count * context,
+            compute=count * slowest.compute,
+            recompute=count * slowest.recompute,
+            tensor=count * slowest.tensor,
+            context=count * slowest.context,
             handover=count * handover,
             bubble=(layout.pipeline - 1) / layout.virtual_stages * slot,
             data=data,
