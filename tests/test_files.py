@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.errors import UserError
 from groundup.files import cache_folder, fingerprint, folder_atomically, sha256, write_atomically, write_json
 
 _JSON = st.recursive(
@@ -205,3 +206,14 @@ def test_the_cache_goes_where_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "groundup"
+
+
+def test_what_is_no_ordinary_file_is_not_written_over(tmp_path: Path) -> None:
+    """As root, a rename would put a file in the place of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, tmp_path):
+        with pytest.raises(UserError, match="not an ordinary file"):
+            write_atomically(target, "text")
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from groundup.errors import UserError
+
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
@@ -26,7 +28,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def file_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary neighbour to write; then fsync it, rename it over `path` and fsync the folder."""
+    """Give a temporary neighbour to write; then fsync it, rename it over `path` and fsync the folder.
+
+    UserError where `path` is there and no ordinary file: renamed over, a device such as /dev/null would be gone.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not an ordinary file; name one that is, or one that is not there yet")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

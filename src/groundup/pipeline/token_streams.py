@@ -79,8 +79,6 @@ def save_ids(blocks: Iterable[NDArray[np.uint32]], path: Path, vocabulary_size: 
 
     The file takes its name when it is complete.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"--out {path} is not an ordinary file; name a .npy file")
     dtype = np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
     with file_atomically(path) as temporary, ArrayWriter(temporary, dtype) as writer:
         for block in blocks:
