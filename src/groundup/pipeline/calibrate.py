@@ -29,14 +29,16 @@ _FAR_OFF = 0.2
 
 def calibrate(settings: TrainRecipe, display: Display) -> Answer:
     """Measure the machine and time steps of models far apart; keep both, and say how well the formula fits."""
-    hardware = measure(settings)
+    measured = [measure(settings)]
     keep_freed_memory()
     with display.stage("timing training steps", len(_PROBES)) as progress:
-        steps = []
+        steps: list[TimedStep] = []
         for probe in _PROBES:
-            steps.append(_timed(probe, settings, hardware))
+            if len(steps) == len(_PROBES) // 2:
+                measured.append(measure(settings))
+            steps.append(_timed(probe, settings, measured[0]))
             progress(len(steps))
-        hardware = _better(hardware, measure(settings))
+        hardware = _middle([*measured, measure(settings)])
         disturbed = [index for index in range(len(steps)) if _error(index, steps, hardware) > _FAR_OFF]
         for index in disturbed:
             again = _timed(_PROBES[index], settings, hardware)
@@ -47,14 +49,10 @@ def calibrate(settings: TrainRecipe, display: Display) -> Answer:
     return _answer(calibration.calibrated(), steps)
 
 
-def _better(one: Hardware, other: Hardware) -> Hardware:
-    """What the machine does when nothing disturbs it, of two measurements."""
-    return replace(
-        one,
-        flops_fp32=max(one.flops_fp32, other.flops_fp32),
-        flops_bf16=max(one.flops_bf16, other.flops_bf16),
-        memory_bandwidth=max(one.memory_bandwidth, other.memory_bandwidth),
-    )
+def _middle(measured: list[Hardware]) -> Hardware:
+    """The middle of each rate: one measurement may be disturbed, or its buffers may happen to fit a cache."""
+    rates = ("flops_fp32", "flops_bf16", "memory_bandwidth")
+    return replace(measured[0], **{rate: median(getattr(one, rate) for one in measured) for rate in rates})
 
 
 def _timed(probe: tuple[int, int, int, int, int], settings: TrainRecipe, hardware: Hardware) -> TimedStep:
