@@ -78,7 +78,7 @@ def _timed(probe: tuple[int, int, int, int, int], settings: TrainRecipe, hardwar
 def _answer(hardware: Hardware, steps: list[TimedStep]) -> Answer:
     """The machine's figures, and each step beside what the formula says of it without having seen it."""
     expected = [_left_out(index, steps, hardware) for index in range(len(steps))]
-    errors = [_error(index, steps, hardware) for index in range(len(steps))]
+    errors = [abs(formula / step.seconds - 1) for formula, step in zip(expected, steps, strict=True)]
     names = [f"{step.shape.num_layers} x {step.shape.width}" for step in steps]
     rows = [
         (name, step.shape.context, step.batch_size, step.shape.vocabulary_size, step.seconds, formula, error)

@@ -137,9 +137,7 @@ def _constants(law: Law, resampled: Sequence[Sequence[float]]) -> list[Figure]:
                 symbol,
                 law.constants[place],
                 law.unit if name == "irreducible" else "",
-                formula=f"loss = {law.formula}",
-                values=dict(zip(symbols, law.constants, strict=True)),
-                source=law.origin,
+                source=f"{symbol} of {law.formula}; {law.origin}",
                 low=low,
                 high=high,
             )

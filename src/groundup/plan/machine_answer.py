@@ -16,11 +16,11 @@ from groundup.plan.choose import (
     tokens_of_batch_rule,
 )
 from groundup.plan.energy import co2_figure, energy_wh, full_watts
-from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
-from groundup.plan.flops import train_flops_per_token
+from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
 from groundup.plan.hardware import Hardware
 from groundup.plan.loss import SMALL_RUNS, ExpectedLoss, effective_tokens
 from groundup.plan.memory import ALLOCATOR_SLACK, train_parts
+from groundup.plan.model_figures import epochs_figures, flops_figure, next_best, shape_figures, tokens_figure
 from groundup.plan.money import own_price
 from groundup.recipe import Recipe
 
@@ -91,7 +91,10 @@ def machine_answer(question: Question) -> Answer:
     return Answer(
         title=f"Plan for {question.hardware.name}",
         figures=_figures(question, plan),
-        tables=[_alternatives(others), _front_table(front)],
+        tables=[
+            _table("alternatives", "Other models for the same budget", others),
+            _table("front", "What less and more would buy", front),
+        ],
         charts=[
             Chart(
                 name="front",
@@ -141,21 +144,14 @@ def _model(plan: Plan) -> list[Figure]:
                values={"blocks": plan.non_embedding_parameters,
                        "embeddings": plan.parameters - plan.non_embedding_parameters},
                source="counted from the shape; groundup plan ledger RUN lists every weight"),
-        Figure("num_layers", "layers", shape.num_layers, "count"),
-        Figure("width", "width", shape.width, "count"),
-        Figure("num_heads", "heads", shape.num_heads, "count"),
-        Figure("context", "context", shape.context, "tokens"),
-        Figure("vocabulary_size", "vocabulary", shape.vocabulary_size, "count"),
+        *shape_figures(shape),
     ]  # fmt: skip
 
 
 def _schedule(question: Question, plan: Plan) -> list[Figure]:
-    context = plan.shape.context
     return [
-        Figure("tokens", "training tokens", plan.tokens, "tokens", formula="S B T",
-               values={"S": plan.steps, "B": plan.batch_size, "T": context},
-               source="as many steps as the budget allows"),
-        *_epochs(question, plan),
+        tokens_figure(plan.shape, plan.steps, plan.batch_size),
+        *epochs_figures(plan.tokens, question.corpus.tokens if question.corpus_bytes else None),
         Figure("steps", "steps", plan.steps, "steps"),
         _batch_size(question, plan),
         _learning_rate(question, plan),
@@ -193,9 +189,7 @@ def _costs(question: Question, plan: Plan) -> list[Figure]:
     speed = "calibrated here" if hardware.speed else "weights fitted to another processor"
     memory = train_parts(shape, plan.micro_batch, plan.precision, question.recipe.train, plan.batch_size)
     return [
-        Figure("flops", "computation", plan.flops, "flops", formula="D f",
-               values={"D": plan.tokens, "f": train_flops_per_token(shape)},
-               source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
+        flops_figure(shape, plan.tokens),
         Figure("tokens_per_second", "throughput", plan.tokens_per_second, "tokens/s", formula="B T / t",
                values={"B": plan.batch_size, "T": shape.context, "t": seconds_a_step},
                source=f"t: the weighted parts of a step (groundup.plan.speed), {speed}"),
@@ -244,14 +238,6 @@ def _loss(question: Question, plan: Plan) -> Figure:
                   low=plan.bits_per_byte_low, high=plan.bits_per_byte_high)  # fmt: skip
 
 
-def _epochs(question: Question, plan: Plan) -> list[Figure]:
-    """How often the text is read, where it is known how much there is."""
-    if question.corpus_bytes is None:
-        return []
-    values: dict[str, Value] = {"D": plan.tokens, "D_text": question.corpus.tokens}
-    return [Figure("epochs", "times the text is read", plan.epochs, formula="D / D_text", values=values)]
-
-
 _PLAN_COLUMNS = [
     Column("layers", "layers", "count"),
     Column("width", "width", "count"),
@@ -271,12 +257,8 @@ def _row(plan: Plan) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def _alternatives(plans: list[Plan]) -> Table:
-    return Table("alternatives", "Other models for the same budget", _PLAN_COLUMNS, [_row(plan) for plan in plans])
-
-
-def _front_table(plans: list[Plan]) -> Table:
-    return Table("front", "What less and more would buy", _PLAN_COLUMNS, [_row(plan) for plan in plans])
+def _table(name: str, title: str, plans: list[Plan]) -> Table:
+    return Table(name, title, _PLAN_COLUMNS, [_row(plan) for plan in plans])
 
 
 def _binding(question: Question, plan: Plan) -> str:
@@ -300,14 +282,15 @@ def _binding(question: Question, plan: Plan) -> str:
 
 
 def _next_best(plan: Plan, others: list[Plan]) -> list[str]:
-    rest = [other for other in others if other.shape != plan.shape]
-    if not rest:
-        return []
-    best = rest[0]
+    rest = [other for other in others if other.shape != plan.shape][:1]
     return [
-        f"next best: {best.shape.num_layers} layers of width {best.shape.width}, expected "
-        f"{best.bits_per_byte:.3f} bits per byte against {plan.bits_per_byte:.3f}, for "
-        f"{best.flops / plan.flops:.2f} times the computation"
+        next_best(
+            one.shape.num_layers,
+            one.shape.width,
+            (one.bits_per_byte, plan.bits_per_byte),
+            one.flops / plan.flops,
+        )
+        for one in rest
     ]
 
 

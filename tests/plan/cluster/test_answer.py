@@ -7,12 +7,13 @@ from groundup.plan.cluster.answer import ClusterQuestion, cluster_answer
 from groundup.plan.cluster.devices import parse_hardware
 from groundup.plan.models import parse_shape
 from groundup.plan.parameters import non_embedding, total
-from groundup.recipe import Recipe
+from groundup.recipe import Recipe, TrainRecipe
 from tests.plan.formulas import check_formulas
 
 
-def ask(budget: str, hardware: str = "h100x8", **options: object) -> ClusterQuestion:
-    return ClusterQuestion(Recipe(), parse_budget(budget), parse_hardware(hardware), **options)  # type: ignore[arg-type]
+def ask(budget: str, hardware: str = "h100x8", recipe: Recipe | None = None, **options: object) -> ClusterQuestion:
+    asked = (recipe or Recipe(), parse_budget(budget), parse_hardware(hardware))
+    return ClusterQuestion(*asked, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ def ask(budget: str, hardware: str = "h100x8", **options: object) -> ClusterQues
         ask("2h", law="kaplan"),
         ask("5000steps", "a100x64"),
         ask("30Btok", "h100x512"),
+        ask("2h", recipe=Recipe(train=TrainRecipe(precision="fp32"))),
     ],
 )
 def test_every_formula_gives_its_figure(question: ClusterQuestion) -> None:

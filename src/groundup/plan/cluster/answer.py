@@ -15,6 +15,7 @@ from groundup.plan.cluster.states import STATE_RECIPES
 from groundup.plan.energy import PUE, co2_figure, energy_kwh
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Value
 from groundup.plan.flops import train_flops_per_token
+from groundup.plan.model_figures import epochs_figures, flops_figure, next_best, shape_figures, tokens_figure
 from groundup.plan.money import cost, price
 from groundup.plan.parameters import non_embedding
 from groundup.plan.scaling.batch import step_law_lr
@@ -130,40 +131,29 @@ def _usd(plan: ClusterPlan, chooser: ClusterChooser) -> float:
 
 def _model(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
     shape, time = plan.shape, plan.candidate.time
-    figures = [
+    return [
         Figure("family", "family", shape.family),
         Figure("parameters", "parameters", plan.parameters, "count", source="counted from the shape"),
-        Figure("num_layers", "layers", shape.num_layers, "count"),
-        Figure("width", "width", shape.width, "count"),
-        Figure("num_heads", "heads", shape.num_heads, "count"),
-        Figure("context", "context", shape.context, "tokens"),
-        Figure("vocabulary_size", "vocabulary", shape.vocabulary_size, "count"),
-        Figure("tokens", "training tokens", plan.tokens, "tokens", formula="S B T",
-               values={"S": plan.steps, "B": plan.candidate.layout.batch, "T": shape.context}),
+        *shape_figures(shape),
+        tokens_figure(shape, plan.steps, plan.candidate.layout.batch),
+        *epochs_figures(plan.tokens, chooser.unique_tokens),
         Figure("steps", "steps", plan.steps, "steps"),
         *_batch(plan, chooser),
         Figure("lr", "learning rate of AdamW", step_law_lr(non_embedding(shape), plan.tokens),
                formula="1.79 N^-0.713 D^0.307", values={"N": non_embedding(shape), "D": plan.tokens},
                source="the Step Law: Li et al. 2025, arXiv:2503.04715; N without embeddings"),
-        Figure("flops", "computation", plan.flops, "flops", formula="D f",
-               values={"D": plan.tokens, "f": train_flops_per_token(shape)},
-               source="6 per weight in a product, and causal attention (Kaplan et al. 2020, arXiv:2001.08361)"),
+        flops_figure(shape, plan.tokens),
         Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s", formula="B T / t",
                values={"B": plan.candidate.layout.batch, "T": shape.context, "t": time.seconds},
                source="t: groundup.plan.cluster.time; groundup plan layout shows its parts"),
         Figure("mfu", "share of the peak", time.mfu, "share", formula="f r / (n P)",
                values={"f": train_flops_per_token(shape), "r": time.tokens_per_second, "n": chooser.cluster.count,
-                       "P": chooser.cluster.device.flops_bf16},
+                       "P": time.peak_flops / chooser.cluster.count},
                source="Chowdhery et al. 2022, arXiv:2204.02311"),
         Figure("train_seconds", "training time", plan.seconds, "seconds", formula="D / r",
                values={"D": plan.tokens, "r": time.tokens_per_second}),
         _loss(plan, chooser),
     ]  # fmt: skip
-    if chooser.unique_tokens:
-        epochs = plan.tokens / chooser.unique_tokens
-        figures.append(Figure("epochs", "times the text is read", epochs, formula="D / U",
-                              values={"D": plan.tokens, "U": chooser.unique_tokens}))  # fmt: skip
-    return figures
 
 
 def _batch(plan: ClusterPlan, chooser: ClusterChooser) -> list[Figure]:
@@ -267,8 +257,7 @@ def _row(plan: ClusterPlan, chooser: ClusterChooser) -> tuple[float, ...]:
 def _next_best(best: ClusterPlan, others: Sequence[ClusterPlan]) -> list[str]:
     rest = [one for one in others if one.shape != best.shape][:1]
     return [
-        f"next best: {one.shape.num_layers} layers of width {one.shape.width}, expected {one.loss:.3f} against "
-        f"{best.loss:.3f}, for {one.flops / best.flops:.2f} times the computation"
+        next_best(one.shape.num_layers, one.shape.width, (one.loss, best.loss), one.flops / best.flops)
         for one in rest
     ]
 

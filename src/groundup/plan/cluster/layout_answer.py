@@ -129,7 +129,7 @@ def _layout_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
 
 def _time_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
     time, layout = best.time, best.layout
-    device, flops = question.cluster.device, train_flops_per_token(question.shape)
+    flops = train_flops_per_token(question.shape)
     parts = {name: seconds for name, seconds in time.parts.items() if seconds > 0}
     figures = [
         Figure("step_seconds", "time of a step", time.seconds, "seconds", formula=" + ".join(parts), values=parts,
@@ -154,7 +154,8 @@ def _time_figures(best: Candidate, question: LayoutQuestion) -> list[Figure]:
         Figure("tokens_per_second", "throughput", time.tokens_per_second, "tokens/s", formula="B s / T",
                values={"B": layout.batch, "s": question.shape.context, "T": time.seconds}),
         Figure("mfu", "MFU, of the peak", time.mfu, "share", formula="f r / (n P)",
-               values={"f": flops, "r": time.tokens_per_second, "n": layout.devices, "P": device.flops_bf16},
+               values={"f": flops, "r": time.tokens_per_second, "n": layout.devices,
+                       "P": time.peak_flops / layout.devices},
                source="Chowdhery et al. 2022, arXiv:2204.02311; causal attention counted half"),
     ]  # fmt: skip
 
