@@ -1,10 +1,9 @@
 """Attention: each token gathers from the tokens before it what its query asks for."""
 
-import torch
 from torch import Tensor, nn
 
 from groundup.model.cache import LayerCache
-from groundup.model.dot_product import attend
+from groundup.model.dot_product import DotProduct
 from groundup.model.linear import Linear
 from groundup.model.norm import RMSNorm
 from groundup.model.position import Rotary
@@ -31,6 +30,7 @@ class Attention(nn.Module):
         self.key = Linear(shape.width, kv_width, bias=bias)
         self.value = Linear(shape.width, kv_width, bias=bias)
         self.output = Linear(heads_width, shape.width, bias=bias)
+        self.dot_product = DotProduct()
         self.query_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
         self.key_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
 
@@ -55,15 +55,8 @@ class Attention(nn.Module):
             query_BHTd, key_BKTd = rotary(query_BHTd, start), rotary(key_BKTd, start)
         if cache is not None:
             key_BKTd, value_BKTd = cache.append(key_BKTd, value_BKTd)
-        mask_TS = self._mask(x_BTD, start) if start else mask_TS
-        mixed_BHTd = attend(query_BHTd, key_BKTd, value_BKTd, mask_TS)
+        mixed_BHTd = self.dot_product(query_BHTd, key_BKTd, value_BKTd, mask_TS)
         return self.output(mixed_BHTd.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BTE: Tensor) -> Tensor:
         return x_BTE.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
-
-    @staticmethod
-    def _mask(x_BTD: Tensor, start: int) -> Tensor:
-        """(T, start + T), true where a new token may look: at itself and at everything before it."""
-        length = x_BTD.shape[1]
-        return torch.ones(length, start + length, dtype=torch.bool, device=x_BTD.device).tril(start)

@@ -34,6 +34,16 @@ class DecoderBlock(nn.Module):
         return x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
 
 
+class DocumentMask(nn.Module):
+    """Where attention may look in a window of several documents."""
+
+    def forward(self, documents_BT: Tensor | None) -> Tensor | None:
+        """(B, 1, T, T), true at the same document's tokens up to the query's own; None without documents."""
+        if documents_BT is None:
+            return None
+        return (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]).tril()
+
+
 class Decoder(nn.Module):
     """A causal language model: ids (B, T) int64 -> logits (B, T, V).
 
@@ -55,6 +65,7 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(shape.vocabulary_size, shape.width)
         self.positions = nn.Embedding(shape.context, shape.width) if learned_positions else None
         self.rotary = None if learned_positions else Rotary(shape.head_width, shape.context, shape.rope_theta)
+        self.mask = DocumentMask()
         self.blocks = nn.ModuleList(
             DecoderBlock(shape, attention, feedforward, norm) for _ in range(shape.num_layers)
         )
@@ -76,16 +87,18 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """The residual stream (B, T, D) after the last block and norm; arguments as in `forward`."""
         assert cache is None or documents_BT is None, "a cache holds one document"
-        x_BTD = self.embedding(ids_BT)
-        if self.positions is not None:
-            start = cache.length if cache else 0
-            x_BTD = x_BTD + self.positions(torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device))
-        mask_B1TT = None
-        if documents_BT is not None:
-            mask_B1TT = (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]).tril()
+        x_BTD = self.embed(ids_BT, cache.length if cache else 0)
+        mask_B1TT = self.mask(documents_BT)
         for index, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, self.rotary, cache.layers[index] if cache else None, mask_B1TT)
         return self.norm(x_BTD)
+
+    def embed(self, ids_BT: Tensor, start: int = 0) -> Tensor:
+        """The residual stream (B, T, D) before the first block; the ids stand at `start` and behind it."""
+        x_BTD = self.embedding(ids_BT)
+        if self.positions is None:
+            return x_BTD
+        return x_BTD + self.positions(torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device))
 
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits (B, T, V) from the residual stream."""

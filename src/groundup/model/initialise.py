@@ -1,40 +1,54 @@
 """The weights that training starts from."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from groundup.model.decoder import Decoder
 from groundup.model.norm import LayerNorm, RMSNorm
 from groundup.model.position import Rotary
+from groundup.seeds import derive
+
+Place: TypeAlias = Callable[[Tensor, Tensor], None]
 
 
-def initialise(model: Decoder, seed: int) -> None:
+@torch.no_grad()
+def copy_whole(parameter: Tensor, drawn: Tensor) -> None:
+    """Put all of what was drawn into a parameter."""
+    parameter.copy_(drawn)
+
+
+def initialise(model: Decoder, seed: int, place: Place = copy_whole) -> None:
     """Fill a model's parameters in place.
 
     Matrices that read the residual stream have a standard deviation of 1/sqrt(fan in), which keeps activations
     at unit scale at every width; those that write into it start at zero, so that every block starts as the
     identity (Zhang et al. 2019, arXiv:1901.09321; as in modded-nanoGPT and nanochat). Embeddings are small,
     0.02 as in GPT-2, so that tied logits start near zero and the first loss is ln V.
+
+    Each tensor is drawn on the CPU, from the seed and its own name: the same seed gives the same weights on every
+    device, and to a part of a model the same as to the whole. `place(parameter, drawn)` puts a tensor of the
+    parameter's shape into it.
     """
-    generator = torch.Generator(device="cpu").manual_seed(seed)
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             std = 0.0 if name.endswith(("attention.output", "feedforward.down")) else module.in_features**-0.5
-            _normal(module.weight, std, generator)
+            place(module.weight, _normal(module.weight, std, derive(seed, name)))
             if module.bias is not None:
-                nn.init.zeros_(module.bias)
+                place(module.bias, torch.zeros(module.bias.shape))
         elif isinstance(module, nn.Embedding):
-            _normal(module.weight, 0.02, generator)
+            place(module.weight, _normal(module.weight, 0.02, derive(seed, name)))
         elif isinstance(module, RMSNorm | LayerNorm):
-            nn.init.ones_(module.weight)
+            place(module.weight, torch.ones(module.weight.shape))
             if isinstance(module, LayerNorm):
-                nn.init.zeros_(module.bias)
+                place(module.bias, torch.zeros(module.bias.shape))
         elif isinstance(module, Rotary):
             module.fill()
 
 
-def _normal(weight: torch.Tensor, std: float, generator: torch.Generator) -> None:
-    """Draw on the CPU and copy: the same seed gives the same weights on every device."""
-    drawn = torch.empty(weight.shape).normal_(0.0, std, generator=generator) if std else torch.zeros(weight.shape)
-    with torch.no_grad():
-        weight.copy_(drawn)
+def _normal(weight: Tensor, std: float, seed: int) -> Tensor:
+    if std == 0.0:
+        return torch.zeros(weight.shape)
+    return torch.empty(weight.shape).normal_(0.0, std, generator=torch.Generator().manual_seed(seed))
