@@ -48,7 +48,7 @@ class TokenizerRecipe(_Section):
 class ModelRecipe(_Section):
     """The model's family and shape."""
 
-    family: str = Field(default="qwen3", description="qwen3, llama or gpt2")
+    family: str = Field(default="qwen3", description="qwen3, llama, gpt2 or qwen3_moe")
     num_layers: int | None = Field(default=None, ge=1)
     width: int | None = Field(default=None, ge=1)
     num_heads: int | None = Field(default=None, ge=1)
@@ -58,6 +58,18 @@ class ModelRecipe(_Section):
     context: int | None = Field(default=None, ge=8, description="tokens that the model sees at once")
     tied: bool = Field(default=True, description="the unembedding is the embedding, transposed")
     rope_theta: float = Field(default=10_000.0, gt=0)
+    num_experts: int | None = Field(default=None, ge=1, description="of each layer of a mixture of experts")
+    experts_per_token: int | None = Field(
+        default=None, ge=1, description="how many of them a token passes through"
+    )
+    expert_width: int | None = Field(
+        default=None,
+        ge=1,
+        description="feed-forward width of one; feedforward_width is that of a token's together",
+    )
+    router_aux_loss_coef: float = Field(
+        default=0.001, ge=0, description="how much the loss asks routers to load experts evenly"
+    )
 
 
 class TrainRecipe(_Section):
@@ -87,8 +99,9 @@ class TrainRecipe(_Section):
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="auto: where it pays within a budget of time"
     )
-    recompute: Literal["none", "selective", "full"] = Field(
-        default="none", description="what the backward pass computes again instead of keeping it"
+    recompute: Literal["none", "selective", "full", "auto"] = Field(
+        default="none",
+        description="what the backward pass computes again instead of keeping it; auto: what the memory asks",
     )
     memory_limit: ByteSize | None = Field(
         default=None, ge=1, description="the most that training may take, such as 4GB; default: 60 % of the memory"
@@ -100,6 +113,26 @@ class TrainRecipe(_Section):
     checkpoint_seconds: float = Field(default=30.0, gt=0)
     checkpoint_steps: int | None = Field(default=None, ge=1, description="save by steps instead of by time")
     keep_checkpoints: int = Field(default=2, ge=1)
+
+
+class ParallelRecipe(_Section):
+    """How a run is divided over many devices: data x tensor x context x pipeline of them; -1 means 'the rest'."""
+
+    data: int = Field(default=-1, ge=-1, description="groups of devices that train on different sequences")
+    zero: Literal[0, 1, 2, 3] = Field(
+        default=0, description="over which are divided: 1 the optimizer's state, 2 gradients too, 3 weights too"
+    )
+    replicate: int = Field(default=1, ge=1, description="into how many copies of what is divided `data` falls")
+    tensor: int = Field(default=1, ge=-1, description="devices over which every matrix is divided")
+    sequence: bool = Field(default=True, description="with tensor, norms and residuals are divided by position")
+    context: int = Field(default=1, ge=-1, description="devices over which every sequence is divided")
+    pipeline: int = Field(default=1, ge=-1, description="devices over which the layers are divided")
+    schedule: Literal["gpipe", "1f1b", "interleaved"] = Field(default="1f1b", description="of the pipeline")
+    virtual_stages: int = Field(default=1, ge=1, description="parts of the model on a device, if interleaved")
+    expert: int = Field(default=1, ge=1, description="devices over which the experts of a block are divided")
+    bucket_mb: float = Field(default=25.0, gt=0, description="megabytes of gradients that are sent at once")
+    reduce: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="in which gradients are summed")
+    offload: bool = Field(default=False, description="the optimizer and its state are on the CPU")
 
 
 class SampleRecipe(_Section):
@@ -122,6 +155,7 @@ class Recipe(_Section):
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     model: ModelRecipe = ModelRecipe()
     train: TrainRecipe = TrainRecipe()
+    parallel: ParallelRecipe = ParallelRecipe()
     sample: SampleRecipe = SampleRecipe()
 
     def to_toml(self) -> str:

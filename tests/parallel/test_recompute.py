@@ -18,7 +18,9 @@ from groundup.shape import Shape
 from groundup.train.memory import record_steps
 from groundup.train.step import TrainStep
 
-FAMILIES, PRECISIONS = ("gpt2", "llama", "qwen3"), ("fp32", "bf16", "bf16-weights", "fp16")
+from ..shapes import experts
+
+FAMILIES, PRECISIONS = ("gpt2", "llama", "qwen3", "qwen3_moe"), ("fp32", "bf16", "bf16-weights", "fp16")
 KINDS = ("none", "selective", "full")
 
 
@@ -33,7 +35,7 @@ def _shape(family: str, **changes: int) -> Shape:
         "vocabulary_size": 128,
         "context": 32,
     }
-    return Shape(family=family, **numbers | changes)
+    return Shape(family=family, **numbers | experts(family) | changes)
 
 
 def _windows(shape: Shape, batch_size: int) -> np.ndarray:

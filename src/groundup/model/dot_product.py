@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.bias import causal_lower_right
 
 # On CPUs the backward pass of the fused kernel in bfloat16 is slow for short sequences: on 2 Zen 5 cores,
 # forward and backward of (batch 8, 3 heads, T 128, head 64) take 4.4 ms fused and 1.3 ms explicit, at
@@ -36,7 +35,7 @@ def attend(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSd: Tensor, mask_TS: Te
     is_square = mask_TS is None and length == num_keys
     if mask_TS is None and not is_square:
         # Where every query sees all, as in generation, no mask is the fastest.
-        mask_TS = causal_lower_right(length, num_keys) if length > 1 else None
+        mask_TS = causal_mask(length, num_keys, query_BHTd.device) if length > 1 else None
     return F.scaled_dot_product_attention(
         query_BHTd,
         key_BKSd,
@@ -45,6 +44,11 @@ def attend(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSd: Tensor, mask_TS: Te
         is_causal=is_square,
         enable_gqa=key_BKSd.shape[1] != query_BHTd.shape[1],
     )
+
+
+def causal_mask(length: int, num_keys: int, device: torch.device) -> Tensor:
+    """(T, S), true where a query may look when the queries are those of the last T of S tokens."""
+    return torch.ones(length, num_keys, dtype=torch.bool, device=device).tril(num_keys - length)
 
 
 def _explicit(query_BHTd: Tensor, key_BKSd: Tensor, value_BKSd: Tensor, mask_TS: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Below so many rows a product waits for memory, and either library is as good.
@@ -41,10 +42,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x weight^T + bias."""
-        if _is_float32(x) and ONEDNN_IS_FASTER:
-            made: Tensor = _Linear.apply(x, self.weight, self.bias)
-            return made
-        return super().forward(x)
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """`torch.nn.functional.linear`, with fast float32 products: (..., in) -> (..., out)."""
+    if _is_float32(x) and ONEDNN_IS_FASTER:
+        made: Tensor = _Linear.apply(x, weight_OI, bias_O)
+        return made
+    return F.linear(x, weight_OI, bias_O)
 
 
 def product(x_NI: Tensor, y_OI: Tensor) -> Tensor:
@@ -75,11 +81,30 @@ class _Linear(torch.autograd.Function):
 
 
 def _onednn(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _opaque_onednn(x, weight_OI, bias_O)
     made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
     return made
 
 
+@torch.library.custom_op("groundup::linear", mutates_args=())
+def _opaque_onednn(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    """The same for the compiler, which takes the operator's weights for constants of an inference."""
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
+    return made
+
+
+@_opaque_onednn.register_fake
+def _(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight_OI.shape[0])
+
+
 def _is_float32(x: Tensor) -> bool:
-    """Whether `x` enters a float32 product on the CPU that is large enough."""
+    """Whether `x` enters a float32 product on the CPU that is large enough.
+
+    Tensors of other classes, such as those divided over devices, do not know of a product called by name.
+    """
+    if type(x) not in {Tensor, nn.Parameter}:
+        return False
     on_cpu = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() > 1
     return on_cpu and not torch.is_autocast_enabled("cpu") and x.numel() >= _LEAST_ROWS * x.shape[-1]

@@ -1,5 +1,7 @@
 """Where a token stands: rotary positions, which turn queries and keys by an angle that grows with position."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -16,16 +18,21 @@ class Rotary(nn.Module):
 
     def __init__(self, head_width: int, context: int, theta: float):
         super().__init__()
-        self.head_width, self.context, self.theta = head_width, context, theta
-        self.register_buffer("cosine", torch.empty(context, head_width), persistent=False)
-        self.register_buffer("sine", torch.empty(context, head_width), persistent=False)
+        self.head_width, self.theta = head_width, theta
+        self.stand_at(range(context))
+
+    def stand_at(self, positions: Sequence[int]) -> None:
+        """Let token i that the model is given stand at `positions[i]` of the sequence; by default at i."""
+        self._positions = positions
+        for name in ("cosine", "sine"):
+            self.register_buffer(name, torch.empty(len(positions), self.head_width), persistent=False)
         self.fill()
 
     def fill(self) -> None:
         """Compute the tables; called again when a model built on the meta device gets its memory."""
         pairs = torch.arange(0, self.head_width, 2, dtype=torch.float32, device=self.cosine.device)
         frequencies = self.theta ** (-pairs / self.head_width)
-        positions = torch.arange(self.context, dtype=torch.float32, device=self.cosine.device)
+        positions = torch.tensor(self._positions, dtype=torch.float32, device=self.cosine.device)
         angles = torch.outer(positions, frequencies).repeat(1, 2)
         self.cosine.copy_(angles.cos())
         # The sign of the first half is folded into the table, which saves a negation in every layer.

@@ -25,11 +25,18 @@ class Batch(NamedTuple):
 
     def to(self, device: str) -> "Batch":
         """The batch on another device."""
-        inputs_BT, targets_BT = (tensor.to(device, non_blocking=True) for tensor in self[:2])
-        documents_BT = self.documents_BT
-        if documents_BT is not None:
-            documents_BT = documents_BT.to(device, non_blocking=True)
-        return Batch(inputs_BT, targets_BT, documents_BT)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def at(self, positions_N: Tensor) -> "Batch":
+        """The same sequences at these positions only, (B, N)."""
+        return self._each(lambda tensor: tensor[:, positions_N])
+
+    def rows(self, part: slice) -> "Batch":
+        """Some of the sequences."""
+        return self._each(lambda tensor: tensor[part])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(*(None if tensor is None else change(tensor) for tensor in self))
 
 
 @runtime_checkable

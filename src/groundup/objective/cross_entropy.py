@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from groundup.model.linear import product
+from groundup.objective.vocabulary import VocabularyPart
 
 # Logits of a chunk: larger ones leave the processor's caches. With fewer rows than that, what each chunk adds to
 # the matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
@@ -25,16 +26,24 @@ def chunked_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) ->
     Products are taken in autocast's dtype where that is on. The softmax is computed in float32 and rounded to
     that dtype, as the gradient must be for the next product anyway; the loss is read off the rounded
     probabilities, which in bfloat16 leaves an error of about 1e-3 a target, and sqrt(N) times less in the mean.
+    A matrix that is a DTensor, divided over devices by rows, stays so.
     """
     device = x_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
-    loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, weight_VD, targets_N, dtype)
+    loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, *VocabularyPart.of(weight_VD), targets_N, dtype)
     return loss
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any,
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        vocabulary: VocabularyPart | None,
+        targets_N: Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
         needs_x, needs_weight = ctx.needs_input_grad[:2]
         num_targets, row_bytes = len(targets_N), weight_VD.shape[0] * dtype.itemsize
         rows = max(_LEAST_ROWS, _CHUNK_BYTES // row_bytes)
@@ -46,15 +55,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for first in range(0, num_targets, rows):
                 part = slice(first, first + rows)
                 x, targets = x_ND[part].to(dtype), targets_N[part, None]
-                probabilities = product(x, weight).softmax(1)
-                likelihoods = probabilities.gather(1, targets).clamp_min_(torch.finfo(dtype).tiny)
-                total -= likelihoods.to(total.dtype).log_().sum()
+                logits = product(x, weight)
+                ones = logits.new_ones(1, 1).expand_as(targets)
+                if vocabulary is None:
+                    probabilities = logits.softmax(1)
+                    likelihoods = probabilities.gather(1, targets)
+                else:
+                    probabilities = vocabulary.softmax(logits)
+                    targets, ones = vocabulary.place(targets, len(weight))
+                    likelihoods = vocabulary.whole(probabilities.gather(1, targets) * ones)
+                del logits
+                total -= likelihoods.clamp_min_(torch.finfo(dtype).tiny).to(total.dtype).log_().sum()
                 if not (needs_x or needs_weight):
                     continue
                 # d sum of losses / d logits = softmax - one-hot, in the same memory.
-                grad = probabilities.scatter_add_(
-                    1, targets, likelihoods.new_full((1, 1), -1.0).expand_as(targets)
-                )
+                grad = probabilities.scatter_add_(1, targets, -ones.to(dtype))
                 if grad_x is not None:
                     grad_x[part] = product(grad, weight.T)
                 if grad_weight is not None:
@@ -69,4 +84,4 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_x, grad_weight = ctx.saved_tensors
         scale = grad_output / ctx.num_targets
         scaled = (None if grad is None else grad * scale for grad in (grad_x, grad_weight))
-        return (*scaled, None, None)
+        return (*scaled, None, None, None)

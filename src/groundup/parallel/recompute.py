@@ -11,6 +11,7 @@ Full recomputation is Chen et al. 2016 (arXiv:1604.06174), a segment a block; se
 (arXiv:2205.05198): what is large and cheap goes, what is dear to compute stays.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -19,10 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from groundup.model.experts import StackedLinear
+
 Recompute = Literal["none", "selective", "full"]
 
 # By name, since not every build of PyTorch has each of them.
-_LINEAR_MAPS = {"aten.mm.default", "aten.addmm.default", "mkldnn._linear_pointwise.default"}
+_LINEAR_MAPS = {
+    "aten.mm.default",
+    "aten.addmm.default",
+    "mkldnn._linear_pointwise.default",
+    "aten._grouped_mm.default",
+}
 # These never hold the scores, so that keeping what they give costs no more than a linear map's result.
 _FUSED_ATTENTION = {
     f"aten._scaled_dot_product_{kernel}_attention{device}.default"
@@ -52,11 +60,14 @@ def _recomputed(
     return result
 
 
-def _num_linear_maps(block: nn.Module) -> int:
+def _num_linear_maps(block: nn.Module) -> float:
+    """Infinitely many with experts: the router's gradient asks for the result of the last one too."""
+    if any(isinstance(module, StackedLinear) for module in block.modules()):
+        return math.inf
     return sum(isinstance(module, nn.Linear) for module in block.modules())
 
 
-def _selective_contexts(num_linear_maps: int) -> Any:
+def _selective_contexts(num_linear_maps: float) -> Any:
     """The contexts of one pass through a block: in which to compute, and in which to compute again."""
     return create_selective_checkpoint_contexts(_Policy(num_linear_maps))
 
@@ -67,7 +78,7 @@ class _Policy:
     The last linear map's result only enters the residual sum that is the block's output: no gradient asks for it.
     """
 
-    def __init__(self, num_linear_maps: int):
+    def __init__(self, num_linear_maps: float):
         self._left = num_linear_maps
 
     def __call__(self, _context: Any, operator: Any, *_inputs: Any, **_options: Any) -> CheckpointPolicy:

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,17 @@ from torch import nn
 from groundup.objective import Objective
 from groundup.parallel.recompute import recompute
 from groundup.plan.hardware import Precision
-from groundup.recipe import TrainRecipe
+from groundup.plan.memory import decided_recompute
+from groundup.recipe import ParallelRecipe, TrainRecipe
+from groundup.shape import Shape
 from groundup.train.compile import compile_blocks, compiler_errors, run_as_written
 from groundup.train.device import synchronise
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 from groundup.train.precision import WorkingCopy, autocast
+
+if TYPE_CHECKING:
+    from groundup.parallel.grid import Grid
+    from groundup.parallel.many import ManyDevices
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class TrainStep:
     """Everything that a step needs. Calling it with windows (B, T + 1) int64 and a learning rate takes the step.
 
     `model` has the weights that the optimizer moves and that are saved; with `bf16-weights` a copy of it computes.
-    What is wrapped around the computing model is put on in this order: recomputation, compilation.
+    What is wrapped around the computing model is put on in this order: recomputation, compilation. With `devices`,
+    from `lay_out`, this was done there, `model` is this process's part, and all processes take the same steps.
     """
 
     def __init__(
@@ -53,22 +61,24 @@ class TrainStep:
         *,
         precision: Precision,
         device: str,
+        devices: "ManyDevices | None" = None,
     ):
-        self.model, self.objective, self.settings = model, objective, settings
+        self.model, self.objective, self.settings, self.devices = model, objective, settings, devices
         self.precision, self.device = precision, device
         self.optimizer = build_optimizer(model, settings)
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=precision == "fp16")
-        self._copy = WorkingCopy(model) if precision == "bf16-weights" else None
+        self._copy = WorkingCopy(model) if precision == "bf16-weights" and devices is None else None
         self._computing = self._copy.model if self._copy else model
-        recompute(self._computing, settings.recompute)
-        if settings.compile == "on":
-            compile_blocks(self._computing, device)
+        if devices is None:
+            recompute(self._computing, decided_recompute(settings))
+            if settings.compile == "on":
+                compile_blocks(self._computing, device)
 
     def __call__(self, windows: npt.NDArray[np.int64], lr: float) -> StepResult:
         """Take one step; where the result is not usable, the weights stay as they were."""
         loss, num_targets = self.accumulate(windows)
         self.scaler.unscale_(self.optimizer)
-        grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip))
+        grad_norm = self._clip()
         result = StepResult(loss, grad_norm, num_targets, may_overflow=self.scaler.is_enabled())
         if result.usable:
             set_learning_rate(self.optimizer, lr)
@@ -79,6 +89,12 @@ class TrainStep:
             self._copy.publish_weights()
         synchronise(self.device)
         return result
+
+    def _clip(self) -> float:
+        """Shorten the gradient to the longest that is allowed; how long it was."""
+        if self.devices is not None:
+            return self.devices.clip(self.settings.clip)
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip))
 
     def warm_up(self, windows: npt.NDArray[np.int64]) -> str | None:
         """Go forward and backward once and drop the gradients, so that no step waits for the compiler.
@@ -96,6 +112,8 @@ class TrainStep:
 
     def accumulate(self, windows: npt.NDArray[np.int64]) -> tuple[float, int]:
         """Forward and backward over the micro-batches: the mean loss over all targets, and their number."""
+        if self.devices is not None:
+            return self.devices.accumulate(windows, self.settings.micro_batch)
         self._computing.train()
         size = self.settings.micro_batch or len(windows)
         batches = [self.objective.collate(windows[first : first + size]) for first in range(0, len(windows), size)]
@@ -121,3 +139,30 @@ class TrainStep:
             self.scaler.load_state_dict(state)
         if self._copy:
             self._copy.publish_weights()
+
+
+def lay_out(
+    shape: Shape,
+    objective: Objective,
+    settings: TrainRecipe,
+    parallel: ParallelRecipe,
+    grid: "Grid",
+    *,
+    precision: Precision,
+    device: str,
+    seed: int,
+) -> "ManyDevices":
+    """This process's part of a new model of this shape, and of every step with it."""
+    from groundup.parallel.many import ManyDevices  # a second, which one device is spared
+
+    return ManyDevices(
+        shape,
+        objective,
+        grid,
+        parallel,
+        seed=seed,
+        computing=partial(autocast, device, precision),
+        weights=torch.bfloat16 if precision == "bf16-weights" else None,
+        recomputing=decided_recompute(settings),
+        compiled=partial(compile_blocks, device=device) if settings.compile == "on" else None,
+    )

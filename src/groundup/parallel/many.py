@@ -1,0 +1,207 @@
+"""One training step on many devices: the model laid out over them, and what they do together.
+
+The order in which techniques are put around a model is fixed: tensor and sequence (and context), the pipeline's
+stages, recomputation, compilation, data. Then the model gets its memory and its weights.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from groundup.model.initialise import initialise
+from groundup.model.registry import assemble
+from groundup.objective import Batch, Objective
+from groundup.parallel.context import Chunks, context_parallel
+from groundup.parallel.data import overlapped, sharded, synchronise_gradients
+from groundup.parallel.grid import Grid
+from groundup.parallel.learner import Computing, Learner
+from groundup.parallel.pipeline import Pipeline, TiedEmbedding, keep_own_layers, make_stages
+from groundup.parallel.recompute import Recompute, recompute
+from groundup.parallel.tensor import tensor_parallel
+from groundup.recipe import ParallelRecipe
+from groundup.shape import Shape
+
+Windows = npt.NDArray[np.int64]
+
+
+class ManyDevices:
+    """This process's part of a model and of every step.
+
+    `model` is a Decoder whose parameters have the names and (as DTensors) the shapes that they have on one device;
+    with a pipeline those of other processes are missing.
+
+    Args:
+        shape: of the whole model.
+        objective: what it learns.
+        grid: this process's place.
+        settings: how data parallelism communicates.
+        seed: decides the weights, which are the same for every layout.
+        computing: the context of a forward pass.
+        weights: the type that weights are computed in, where it is not their own.
+        recomputing: what the backward pass computes again.
+        compiled: compiles the blocks of a model.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        objective: Objective,
+        grid: Grid,
+        settings: ParallelRecipe,
+        *,
+        seed: int,
+        computing: Computing,
+        weights: torch.dtype | None = None,
+        recomputing: Recompute = "none",
+        compiled: Callable[[nn.Module], nn.Module] | None = None,
+    ):
+        self.grid, self._objective, self._settings = grid, objective, settings
+        self.model = model = assemble(shape)
+        layout = grid.layout
+        if layout.tensor > 1:
+            tensor_parallel(model, grid.mesh["tensor"], layout.sequence)
+        self._chunks = None
+        if layout.context > 1:
+            context_parallel(model, grid.group("context"), grid.device)
+            self._chunks = Chunks(shape.context, grid.group("context"))
+        stages = keep_own_layers(model, grid) if layout.pipeline > 1 else []
+        recompute(model, recomputing)
+        if compiled is not None:
+            compiled(model)
+        self._pipeline, self._tied = None, None
+        if stages:
+            parts = make_stages(model, stages, objective, computing, grid)
+            self._share_out(list(parts), [list(part.blocks) for part in parts], weights, seed)
+            self._pipeline = Pipeline(parts, grid)
+            self._tied = TiedEmbedding(grid) if shape.tied else None
+        else:
+            learner = Learner(model, objective, computing)
+            self._learner = self._share_out([learner], [list(model.blocks)], weights, seed)[0]
+
+    def _share_out(
+        self, modules: list[nn.Module], blocks: Sequence[list[nn.Module]], weights: torch.dtype | None, seed: int
+    ) -> list[nn.Module]:
+        """Wrap for data parallelism, and give the model memory and weights."""
+        grid, layout = self.grid, self.grid.layout
+        several = grid.tokens.size() > 1
+        is_plain = weights is None and self._settings.reduce == "fp32" and not self._settings.offload
+        by_ddp = several and is_plain and not layout.zero and layout.tensor == layout.pipeline == 1
+        if (several and not by_ddp) or weights is not None:
+            for module, own in zip(modules, blocks, strict=True):
+                sharded(module, own, grid, self._settings, weights)
+        self.model.to_empty(device="cpu" if self._settings.offload else grid.device)
+        initialise(self.model, seed, place_own_part)
+        return [overlapped(module, grid, self._settings) for module in modules] if by_ddp else modules
+
+    def own(self, windows: Windows) -> Windows:
+        """This process's sequences of a step's windows (B, T + 1): a stretch of them."""
+        size = len(windows) // self.grid.data_size
+        assert size * self.grid.data_size == len(windows), "the batch divides over the processes"
+        return windows[self.grid.data_rank * size :][:size]
+
+    def accumulate(self, windows: Windows, micro_batch: int | None) -> tuple[float, int]:
+        """Forward and backward: the mean loss over the targets of all processes, and their number.
+
+        `windows` (B, T + 1) are the whole step's.
+        """
+        self.model.train()
+        batch = self._batch(self.own(windows))
+        num_targets = self._sum(batch.num_targets, self.grid.tokens.get_group())
+        # Gradients are averaged over the processes that have other tokens, and are to be added up.
+        share = self.grid.tokens.size() / num_targets
+        size = micro_batch or len(batch.inputs_BT)
+        if self._pipeline is not None:
+            total = self._pipeline.train(batch, len(batch.inputs_BT) // size, share)
+        else:
+            total = self._micro_batches(batch, size, share)
+        if self._tied is not None:
+            self._tied.add_gradients(self.model)
+        return self._of_all(total) / self.grid.tokens.size(), round(num_targets)
+
+    def _micro_batches(self, batch: Batch, size: int, share: float) -> float:
+        total = 0.0
+        batches = [batch.rows(slice(first, first + size)) for first in range(0, len(batch.inputs_BT), size)]
+        for number, part in enumerate(batches, 1):
+            # From ZeRO-2 on there is no room for whole gradients between micro-batches.
+            synchronise_gradients(self._learner, number == len(batches) or self.grid.layout.zero >= 2)
+            loss = self._learner(part, share * part.num_targets)
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    @torch.no_grad()
+    def evaluate(self, windows: Windows, micro_batch: int) -> tuple[float, int]:
+        """The mean loss of windows (B, T + 1) that every process is given whole, in nats, and their targets."""
+        self.model.eval()
+        size = self.grid.data_size
+        first = len(windows) // size * size
+        total = self._nats(self.own(windows[:first]), micro_batch)
+        # What is left over goes through all of them, or some would wait for others that have nothing to do.
+        total += self._nats(windows[first:], micro_batch) / size
+        num_targets = windows.shape[0] * (windows.shape[1] - 1)
+        return self._of_all(total) / num_targets, num_targets
+
+    def _nats(self, windows: Windows, micro_batch: int) -> float:
+        if not len(windows):
+            return 0.0
+        batch = self._batch(windows)
+        if self._pipeline is not None:
+            return self._pipeline.evaluate(batch)
+        parts = (batch.rows(slice(first, first + micro_batch)) for first in range(0, len(windows), micro_batch))
+        return sum(float(self._learner(part, float(part.num_targets))) for part in parts)
+
+    def clip(self, largest: float) -> float:
+        """Scale the gradients down to a norm of `largest`; the norm that they had, over all devices."""
+        parameters = list(self.model.parameters())
+        is_counted_elsewhere = self._tied is not None and self.grid.rank("pipeline") > 0
+        gradients = [
+            parameter.grad
+            for name, parameter in self.model.named_parameters()
+            if parameter.grad is not None and not (is_counted_elsewhere and name == "embedding.weight")
+        ]
+        norm = _whole(nn.utils.get_total_norm(gradients))
+        if self._pipeline is not None:
+            squares = norm.square()
+            dist.all_reduce(squares, group=self.grid.group("pipeline"))
+            norm = squares.sqrt()
+        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        return float(norm)
+
+    def _batch(self, windows: Windows) -> Batch:
+        batch = self._objective.collate(windows)
+        return (batch if self._chunks is None else self._chunks.select(batch)).to(self.grid.device)
+
+    def _of_all(self, loss: float) -> float:
+        """Over the processes that have other tokens; with a pipeline only its last one knows a loss."""
+        total = self._sum(loss, self.grid.tokens.get_group())
+        return total if self._pipeline is None else self._sum(total, self.grid.group("pipeline"))
+
+    def _sum(self, value: float, group: ProcessGroup) -> float:
+        total = torch.tensor(value, dtype=torch.float64, device=self.grid.device)
+        dist.all_reduce(total, group=group)
+        return float(total)
+
+
+@torch.no_grad()
+def place_own_part(parameter: Tensor, drawn: Tensor) -> None:
+    """Put the part of `drawn` that belongs here into a parameter, which may be divided over devices."""
+    if not isinstance(parameter, DTensor):
+        parameter.copy_(drawn)
+        return
+    local = parameter.to_local()
+    shape, offset = compute_local_shape_and_global_offset(
+        parameter.shape, parameter.device_mesh, parameter.placements
+    )
+    if local.numel():
+        local.copy_(drawn[tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))])
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
