@@ -16,6 +16,7 @@ from groundup.model.registry import build
 from groundup.recipe import TrainRecipe
 from groundup.train.checkpoints import (
     TrainState,
+    clear_unfinished,
     damage,
     list_checkpoints,
     newest_intact,
@@ -82,6 +83,25 @@ def test_only_the_newest_are_kept(folder: Path) -> None:
     assert [path.name for path in list_checkpoints(folder)] == ["step-11", "step-10"]
     write(folder, snapshot(*_trained(1), TrainState(12)), keep=1)
     assert [path.name for path in folder.iterdir()] == ["step-12"]
+
+
+def test_a_kill_while_an_old_one_is_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it does not keep its name."""
+    delete = shutil.rmtree
+
+    def stop_half_way(path: Path, ignore_errors: bool = False) -> None:
+        if (path / "manifest.json").exists():
+            (path / "manifest.json").unlink()
+            raise KeyboardInterrupt
+        delete(path, ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", stop_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, snapshot(*_trained(1), TrainState(11)), keep=3)
+    monkeypatch.undo()
+    assert [path.name for path in list_checkpoints(folder)] == ["step-11", "step-10", "step-4"]
+    clear_unfinished(folder)
+    assert len(list(folder.iterdir())) == 3
 
 
 @pytest.mark.parametrize("keep", [1, 2])

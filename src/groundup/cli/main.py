@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from groundup import __version__
-from groundup.cli import bench, build, doctor, evaluate, generate, plan, recipes, report, scaling, tokenizer
+from groundup.cli import (
+    bench,
+    build,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    plan,
+    recipes,
+    report,
+    scaling,
+    tokenizer,
+    train,
+)
 from groundup.errors import UserError
 
 app = typer.Typer(
@@ -20,8 +33,10 @@ app = typer.Typer(
 )
 app.add_typer(plan.app, name="plan", help="Say what a budget buys: model, time, memory, cost and loss.")
 app.command("build")(build.build)
+app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.add_typer(scaling.app, name="scaling", help="Runs of many sizes, the law of their loss, its predictions.")

@@ -5,6 +5,7 @@ from typing import Any
 from groundup import __version__
 from groundup.pipeline.numbers import bytes_text, human, seconds_text
 from groundup.recipe import Recipe
+from groundup.train.checkpoints import TrainState
 
 _FRONT_MATTER = """---
 library_name: transformers
@@ -18,33 +19,72 @@ tags:
 def model_card(
     recipe: Recipe, plan: dict[str, Any], outcome: dict[str, Any], samples: list[dict[str, Any]]
 ) -> str:
-    """The card as Markdown with the Hub's front matter."""
+    """The card of a finished run, as Markdown with the Hub's front matter."""
+    steps, epochs = f"{outcome['steps']:,} steps", f"{outcome['epochs']:.2f} epochs"
+    figures = {
+        "held-out bits per byte": f"{outcome['bits_per_byte']:.4f}",
+        "held-out loss, nats per token": f"{outcome['loss']:.4f}",
+        "perplexity per token": f"{outcome['perplexity']:.2f}",
+        "bytes per token": f"{outcome['bytes_per_token']:.2f}",
+        "tokens trained on": f"{outcome['tokens']:,} in {steps}, {epochs}",
+    }
+    total, training = seconds_text(outcome["total_seconds"]), seconds_text(outcome["train_seconds"])
+    cost = {
+        "time": f"{total}, of which {training} training",
+        "computation": f"{human(outcome['flops'])}FLOP",
+        "energy, estimated": f"{outcome['energy_wh']:.2f} Wh",
+    }
+    origin = "trained from nothing with"
+    return _card(recipe, plan, outcome["parameters"], origin, figures, cost, samples)
+
+
+def checkpoint_card(
+    recipe: Recipe,
+    plan: dict[str, Any],
+    parameters: int,
+    state: TrainState,
+    validation: dict[str, Any] | None,
+    samples: list[dict[str, Any]],
+) -> str:
+    """The card of one checkpoint; `validation` is the last row of metrics on held-out text up to it."""
+    figures: dict[str, str] = {}
+    if validation is not None:
+        at = f"at step {validation['step']:,}"
+        figures |= {
+            f"held-out bits per byte, {at}": f"{validation['val_bits_per_byte']:.4f}",
+            f"held-out loss, nats per token, {at}": f"{validation['val_loss']:.4f}",
+        }
+    figures["tokens trained on"] = f"{state.tokens:,} in {state.step:,} steps"
+    cost = {"time": f"{seconds_text(state.seconds)} training"}
+    origin = f"trained for {state.step:,} steps from nothing with"
+    return _card(recipe, plan, parameters, origin, figures, cost, samples)
+
+
+def _card(
+    recipe: Recipe,
+    plan: dict[str, Any],
+    parameters: int,
+    origin: str,
+    figures: dict[str, str],
+    cost: dict[str, str],
+    samples: list[dict[str, Any]],
+) -> str:
     shape, corpus, hardware = plan["shape"], plan["corpus"], plan["hardware"]
     attribution = "".join(f"- {line}\n" for line in corpus["attribution"])
     written = "\n".join(_sample(row) for row in samples)
+    machine = {"machine": f"{hardware['name']}, {hardware['threads']} threads, {plan['precision']}"}
     return f"""{_FRONT_MATTER}
 # {recipe.name}
 
-A {shape["family"]} decoder of {human(outcome["parameters"])} parameters ({shape["num_layers"]} layers, width
-{shape["width"]}, context {shape["context"]}, vocabulary {shape["vocabulary_size"]}), trained from nothing with
+A {shape["family"]} decoder of {human(parameters)} parameters ({shape["num_layers"]} layers, width
+{shape["width"]}, context {shape["context"]}, vocabulary {shape["vocabulary_size"]}), {origin}
 groundup {__version__}. It is as good as its small budget allows: read what it writes as a demonstration.
 
 ## Figures
-| | |
-|---|---|
-| held-out bits per byte | {outcome["bits_per_byte"]:.4f} |
-| held-out loss, nats per token | {outcome["loss"]:.4f} |
-| perplexity per token | {outcome["perplexity"]:.2f} |
-| bytes per token | {outcome["bytes_per_token"]:.2f} |
-| tokens trained on | {outcome["tokens"]:,} in {outcome["steps"]:,} steps, {outcome["epochs"]:.2f} epochs |
+{_table(figures)}
 
 ## Cost
-| | |
-|---|---|
-| time | {seconds_text(outcome["total_seconds"])}, of which {seconds_text(outcome["train_seconds"])} training |
-| computation | {human(outcome["flops"])}FLOP |
-| energy, estimated | {outcome["energy_wh"]:.2f} Wh |
-| machine | {hardware["name"]}, {hardware["threads"]} threads, {plan["precision"]} |
+{_table(cost | machine)}
 
 ## Data
 {bytes_text(corpus["bytes"])} in {corpus["documents"]:,} documents from {", ".join(corpus["sources"])};
@@ -66,6 +106,10 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))
 ```toml
 {recipe.to_toml()}```
 """
+
+
+def _table(rows: dict[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
 def _sample(row: dict[str, Any]) -> str:

@@ -6,7 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from groundup.train import checkpoints
+import torch.distributed as dist
+
+from groundup.parallel.agree import in_group
+from groundup.train import checkpoints, sharded_checkpoints
 from groundup.train.checkpoints import Abandoned, Snapshot
 
 
@@ -15,10 +18,15 @@ class CheckpointWriter:
 
     A write that fails is reported by the next `raise_failure`, `wait` or `start`. Leaving the context waits for
     the write under way; after a KeyboardInterrupt that write is given up instead, and what is on disk stays.
+
+    Many processes write together: each makes its writer, starts and waits at the same steps as the others. They
+    hear of a failure at different times: `raise_failure` leaves it to `wait` and `start`, so that none goes alone.
     """
 
     def __init__(self, folder: Path, keep: int):
         self._folder, self._keep = folder, keep
+        # Their messages must not mix with those of training, which goes on meanwhile.
+        self._group = dist.new_group(backend="gloo") if in_group() and dist.get_world_size() > 1 else None
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self._give_up = threading.Event()
@@ -37,12 +45,16 @@ class CheckpointWriter:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the write under way; raises what it failed with, as `raise_failure`."""
+        """Wait for the write under way; UserError if it failed (the disk was full)."""
         self._join()
-        self.raise_failure()
+        self._raise()
 
     def raise_failure(self) -> None:
-        """UserError if the last write failed (the disk was full)."""
+        """What `wait` would raise, but without waiting."""
+        if self._group is None:
+            self._raise()
+
+    def _raise(self) -> None:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -50,7 +62,10 @@ class CheckpointWriter:
     def _write(self, contents: Snapshot) -> None:
         before = time.monotonic()
         try:
-            checkpoints.write(self._folder, contents, self._keep, self._give_up.is_set)
+            if self._group is None:
+                checkpoints.write(self._folder, contents, self._keep, self._give_up.is_set)
+            else:
+                sharded_checkpoints.write(self._folder, contents, self._keep, self._give_up.is_set, self._group)
         except Abandoned:
             pass
         except Exception as error:
@@ -63,7 +78,8 @@ class CheckpointWriter:
             self._thread = None
 
     def __enter__(self) -> Self:
-        checkpoints.clear_unfinished(self._folder)
+        if self._group is None or dist.get_rank() == 0:
+            checkpoints.clear_unfinished(self._folder)
         return self
 
     def __exit__(
@@ -73,4 +89,4 @@ class CheckpointWriter:
             self._give_up.set()
         self._join()
         if kind is None:
-            self.raise_failure()
+            self._raise()

@@ -3,6 +3,9 @@
 A checkpoint is a folder `step-N` of safetensors files and a `state.json`, with a manifest of SHA-256 hashes.
 It appears under its name only when complete; one that does not match its manifest is never used. What goes into it
 is copied first (`snapshot`), so that it can be written while training goes on (`checkpoint_writer`).
+
+One process writes it here, many together in `sharded_checkpoints`; any number of processes, with any layout of the
+model, reads either kind.
 """
 
 import json
@@ -14,13 +17,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from groundup.errors import UserError
 from groundup.files import folder_atomically, sha256, write_json
+from groundup.parallel.agree import agree, in_group
+from groundup.train import stored_tensors
 from groundup.train.averaging import WeightAverage
+from groundup.train.moments import moments_of, require_moments, room_for_moments, set_moments
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,10 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a checkpoint holds: tensors by file and name, on the CPU, that training does not touch any more."""
+    """What a checkpoint holds: tensors by part and name, on the CPU, that training does not touch any more.
+
+    Of many processes each has its own pieces: DTensors, and the plain tensors of its blocks.
+    """
 
     state: TrainState
     tensors: dict[str, dict[str, Tensor]]
@@ -63,10 +72,11 @@ def snapshot(
     loss_scale: dict[str, Any] | None = None,
 ) -> Snapshot:
     """A copy of all that a checkpoint holds: as many bytes as weights, optimizer's state and average together."""
-    tensors = {"model": model.state_dict(), "optimizer": _optimizer_tensors(model, optimizer)}
+    # The weights come first: FSDP, asked for them, divides again those that it has gathered.
+    tensors = {"model": model.state_dict(), "optimizer": moments_of(model, optimizer)}
     if average is not None:
         tensors["average"] = average.tensors()
-    copies = {file: {name: _copy(tensor) for name, tensor in part.items()} for file, part in tensors.items()}
+    copies = {part: {name: _copy(tensor) for name, tensor in held.items()} for part, held in tensors.items()}
     return Snapshot(state, copies, loss_scale or {})
 
 
@@ -90,15 +100,29 @@ def write(folder: Path, contents: Snapshot, keep: int, is_abandoned: Callable[[]
                 _give_up_if(is_abandoned())
             write_json(temporary / "manifest.json", hashes)
     except (OSError, SafetensorError) as error:
-        kept = ", ".join(path.name for path in list_checkpoints(folder)) or "none"
-        raise UserError(
-            f"could not save {target}: {error}; intact checkpoints: {kept}; make room, then continue with --resume"
-        ) from None
-    # Newer ones are damaged, or training would not have gone on from before them: they do not count.
-    not_newer = [checkpoint for checkpoint in list_checkpoints(folder) if _step(checkpoint) <= state.step]
-    for old in not_newer[keep:]:
-        shutil.rmtree(old)
+        raise saving_error(target, error) from None
+    delete_old(folder, state.step, keep)
     return target
+
+
+def saving_error(target: Path, error: Exception) -> UserError:
+    """What to tell where a checkpoint could not be written."""
+    kept = ", ".join(path.name for path in list_checkpoints(target.parent)) or "none"
+    reason = " ".join(str(error).split())
+    return UserError(
+        f"could not save {target}: {reason}; intact checkpoints: {kept}; make room, then continue with --resume"
+    )
+
+
+def delete_old(folder: Path, step: int, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints up to that of `step`.
+
+    Newer ones are damaged, or training would not have gone on from before them: they do not count.
+    """
+    not_newer = [checkpoint for checkpoint in list_checkpoints(folder) if _step(checkpoint) <= step]
+    for old in not_newer[keep:]:
+        # Under another name at once: a kill must not leave half of it.
+        shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -149,18 +173,30 @@ def newest_intact(folder: Path, warn: Callable[[str], None]) -> Path | None:
 def restore(
     checkpoint: Path, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None = None
 ) -> TrainState:
-    """Load weights, optimizer state and average in place; every tensor must be there and fit."""
+    """Load weights, optimizer state and average in place; every tensor must be there and fit.
+
+    Of many processes each calls it and reads what it holds; what one of them misses is told on all.
+    """
+    fill = _restore_pieces if in_group() else _restore_whole
     try:
-        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        _load_optimizer(model, optimizer, load_file(checkpoint / "optimizer.safetensors"))
-        if average is not None:
-            average.load(load_file(checkpoint / "average.safetensors"))
+        fill(checkpoint, model, optimizer, average)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{checkpoint} does not fit this recipe's model: {reason}; start anew with another --out"
         ) from None
     return read_state(checkpoint)
+
+
+def load_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """A checkpoint's whole weights by name, on the CPU: their average where there is one.
+
+    One process reads them, whatever the layout of those that wrote them.
+    """
+    weights = stored_tensors.read(checkpoint, "model")
+    if stored_tensors.has_part(checkpoint, "average"):
+        weights |= stored_tensors.read(checkpoint, "average")
+    return weights
 
 
 def read_state(checkpoint: Path) -> TrainState:
@@ -190,22 +226,40 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by parameter name: `embedding.weight/exp_avg`, ..."""
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
+def _restore_whole(
+    checkpoint: Path, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None
+) -> None:
+    """In a process that has all of the model."""
+    model.load_state_dict(stored_tensors.read(checkpoint, "model"))
+    moments = stored_tensors.read(checkpoint, "optimizer")
+    require_moments(model, moments)
+    set_moments(model, optimizer, moments)
+    if average is not None:
+        average.load(stored_tensors.read(checkpoint, "average"))
 
 
-def _load_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(model.named_parameters())
-    if tensors and (missing := parameters.keys() - {name.rpartition("/")[0] for name in tensors}):
-        raise RuntimeError(f"the optimizer's state of {min(missing)} is missing")
-    for full_name, value in tensors.items():
-        name, _, key = full_name.rpartition("/")
-        parameter = parameters[name]
-        # AdamW counts its steps in a float32 on the CPU, or beside the parameter when fused on a GPU.
-        optimizer.state[parameter][key] = value.to(parameter.device) if value.dim() else value.clone()
+def _restore_pieces(
+    checkpoint: Path, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None
+) -> None:
+    """In each of many processes, which may have some of the blocks only, and pieces of their tensors."""
+    weights = model.state_dict()  # in the parameters' own memory
+    names = set[str]().union(*agree(lambda: set(weights)))
+
+    def fill() -> None:
+        _fill(checkpoint, "model", weights, names)
+        stored = stored_tensors.stored(checkpoint, "optimizer")
+        require_moments(model, stored)
+        moments = room_for_moments(model, stored)
+        stored_tensors.load(checkpoint, "optimizer", moments)
+        set_moments(model, optimizer, moments)
+        if average is not None:
+            _fill(checkpoint, "average", average.tensors(), names)
+
+    agree(fill)
+
+
+def _fill(checkpoint: Path, part: str, tensors: dict[str, Tensor], names: set[str]) -> None:
+    """Load a part in place; all processes together have tensors of these names."""
+    if unknown := stored_tensors.stored(checkpoint, part).keys() - names:
+        raise RuntimeError(f"the model has no {min(unknown)}")
+    stored_tensors.load(checkpoint, part, tensors)
