@@ -27,6 +27,16 @@ NUMBERS: dict[str, Any] = {
         ({"head_width": 7}, "model.head_width=7 is odd"),
         ({"family": "gpt2"}, "gpt2 needs num_kv_heads = num_heads"),
         ({"family": "gpt2", "num_kv_heads": 4, "width": 40}, "gpt2 needs"),
+        ({"num_experts": 4}, "llama has no experts, but model.num_experts=4"),
+        (
+            {"family": "qwen3_moe", "num_experts": 4},
+            "needs model.num_experts and .*experts_per_token; give both",
+        ),
+        ({"family": "qwen3_moe", "num_experts": 4, "experts_per_token": 5}, "choose at most 4"),
+        (
+            {"family": "qwen3_moe", "num_experts": 8, "experts_per_token": 5},
+            "model.feedforward_width=48 is not a multiple of model.experts_per_token=5",
+        ),
         ({"family": "gpt3"}, r"unknown model family 'gpt3'; did you mean 'gpt2'\?"),
     ],
 )
@@ -34,6 +44,13 @@ def test_numbers_that_do_not_fit_are_refused_in_one_line(changes: dict[str, Any]
     with pytest.raises(UserError, match=named) as error:
         Shape(**NUMBERS | changes)
     assert "\n" not in str(error.value)
+
+
+def test_the_experts_of_a_token_share_the_feedforward_width() -> None:
+    mixture = Shape(**NUMBERS | {"family": "qwen3_moe", "num_experts": 8, "experts_per_token": 3})
+    assert (mixture.expert_width, mixture.total_feedforward_width) == (16, 128)
+    dense = Shape(**NUMBERS)
+    assert (dense.expert_width, dense.total_feedforward_width) == (None, 48)
 
 
 def test_learned_positions_allow_odd_heads() -> None:
@@ -61,5 +78,5 @@ def test_families_are_found_by_name(name: str) -> None:
 
 
 def test_an_unknown_family_is_refused() -> None:
-    with pytest.raises(UserError, match="unknown model family 'nonesuch'; known: gpt2, llama, qwen3"):
+    with pytest.raises(UserError, match="unknown model family 'nonesuch'; known: gpt2, llama, qwen3, qwen3_moe"):
         family("nonesuch")

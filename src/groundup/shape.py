@@ -22,6 +22,7 @@ class Family:
     bias: bool = False
     qk_norm: bool = False
     grouped_query: bool = True
+    experts: bool = False
     objective: str = "causal"
 
 
@@ -29,6 +30,9 @@ FAMILIES: dict[str, Family] = {
     "gpt2": Family("groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, grouped_query=False),
     "llama": Family("groundup.model.families.llama", "rms", "rotary", "swiglu"),
     "qwen3": Family("groundup.model.families.qwen3", "rms", "rotary", "swiglu", qk_norm=True),
+    "qwen3_moe": Family(
+        "groundup.model.families.qwen3_moe", "rms", "rotary", "swiglu", qk_norm=True, experts=True
+    ),
 }
 
 
@@ -40,7 +44,10 @@ def family(name: str) -> Family:
 
 
 class Shape(BaseModel):
-    """Every number that fixes a decoder's parameters. Widths and lengths count elements and tokens."""
+    """Every number that fixes a decoder's parameters. Widths and lengths count elements and tokens.
+
+    In a mixture of experts `feedforward_width` is that of the experts of one token together.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,10 +63,25 @@ class Shape(BaseModel):
     tied: bool = True
     rope_theta: float = Field(default=10_000.0, gt=0)
     norm_epsilon: float = Field(default=1e-6, gt=0)
+    num_experts: int | None = Field(default=None, ge=1)
+    experts_per_token: int | None = Field(default=None, ge=1)
+    norm_topk_prob: bool = True
+    router_aux_loss_coef: float = Field(default=0.001, ge=0)
+
+    @property
+    def expert_width(self) -> int | None:
+        """The feed-forward width of one expert; None without experts."""
+        return self.feedforward_width // self.experts_per_token if self.experts_per_token else None
+
+    @property
+    def total_feedforward_width(self) -> int:
+        """The feed-forward width of all experts together, of which a token takes `feedforward_width`."""
+        return (self.num_experts or 1) * (self.expert_width or self.feedforward_width)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         traits = family(self.family)
+        self._has_consistent_experts(traits.experts)
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"model.num_heads={self.num_heads} is not a multiple of model.num_kv_heads={self.num_kv_heads}; "
@@ -79,3 +101,26 @@ class Shape(BaseModel):
                 "leave model.num_kv_heads and model.head_width unset"
             )
         return self
+
+    def _has_consistent_experts(self, wanted: bool) -> None:
+        num_experts, per_token = self.num_experts, self.experts_per_token
+        if not wanted and (num_experts, per_token) != (None, None):
+            having = ", ".join(name for name, traits in FAMILIES.items() if traits.experts)
+            raise UserError(
+                f"{self.family} has no experts, but model.num_experts={num_experts} and model.experts_per_token="
+                f"{per_token} are set; leave them unset, or choose model.family={having}"
+            )
+        if not wanted:
+            return
+        if num_experts is None or per_token is None:
+            raise UserError(f"{self.family} needs model.num_experts and model.experts_per_token; give both")
+        if per_token > num_experts:
+            raise UserError(
+                f"model.experts_per_token={per_token} is more than model.num_experts={num_experts}; "
+                f"choose at most {num_experts}"
+            )
+        if self.feedforward_width % per_token:
+            raise UserError(
+                f"model.feedforward_width={self.feedforward_width} is not a multiple of "
+                f"model.experts_per_token={per_token}, among which it is divided; change one of them"
+            )

@@ -30,11 +30,18 @@ SHAPES = {
     "qwen3-untied": _COMMON
     | {"family": "qwen3", "num_kv_heads": 4, "head_width": 8, "feedforward_width": 64, "tied": False}
     | {"rope_theta": 77.0, "norm_epsilon": 1e-2},
+    "qwen3_moe": _COMMON
+    | {"family": "qwen3_moe", "num_kv_heads": 2, "head_width": 16, "feedforward_width": 48}
+    | {"num_experts": 5, "experts_per_token": 2, "router_aux_loss_coef": 0.3},
+    "qwen3_moe-untied": _COMMON
+    | {"family": "qwen3_moe", "num_kv_heads": 4, "head_width": 8, "feedforward_width": 60, "tied": False}
+    | {"num_experts": 11, "experts_per_token": 3, "norm_topk_prob": False},  # two digits in an expert's name
 }
 _CLASSES: dict[str, tuple[Any, Any]] = {
     "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel),
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
     "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+    "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
 }
 
 
@@ -69,7 +76,7 @@ def make_theirs() -> Callable[[Shape], transformers.PreTrainedModel]:
 def pair(shape: Shape, make_theirs: Callable[[Shape], transformers.PreTrainedModel]) -> Pair:
     theirs = make_theirs(shape)
     ours = build(shape).eval()
-    ours.load_state_dict(from_tensors(shape, theirs.state_dict()))
+    ours.load_state_dict(from_tensors(shape, as_stored(theirs.state_dict())))
     return Pair(shape, ours, theirs)
 
 
@@ -82,6 +89,21 @@ def ids() -> torch.Tensor:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return Tokenizer.train(["to be or not to be"], vocabulary_size=257)
+
+
+def as_stored(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of a model of transformers as its folders have them: in memory it stacks the experts' matrices."""
+    stored: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        prefix, stacked, part = name.partition(".experts.")
+        if not stacked:
+            stored[name] = tensor
+            continue
+        for expert, matrix in enumerate(tensor):
+            parts = part.replace("gate_up_proj", "gate_proj up_proj").split()
+            for one, piece in zip(parts, matrix.chunk(len(parts)), strict=True):
+                stored[f"{prefix}.experts.{expert}.{one}.weight"] = piece
+    return stored
 
 
 @torch.no_grad()

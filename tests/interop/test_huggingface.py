@@ -14,10 +14,12 @@ from groundup.interop.config import from_config, to_config
 from groundup.interop.huggingface import from_tensors, to_tensors
 from groundup.model import folder as model_folder
 from groundup.model.registry import assemble
+from groundup.objective.causal import CAUSAL
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 
-from .conftest import Pair
+from ..shapes import experts
+from .conftest import Pair, as_stored
 
 
 def _largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
@@ -43,11 +45,28 @@ def test_gradients_of_every_parameter_are_those_of_transformers(pair: Pair, ids:
         logits = getattr(answer, "logits", answer)
         F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
     ours = to_tensors(pair.shape, {name: value.grad for name, value in pair.ours.named_parameters()})
-    theirs = {name: value.grad for name, value in pair.theirs.named_parameters()}
+    theirs = as_stored({name: value.grad for name, value in pair.theirs.named_parameters()})
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
-        assert gradient.any(), name
+        assert gradient.any() or ".experts." in name, name  # an expert may get no token
         assert _largest_difference(ours[name], gradient) < 1e-5 * max(1.0, float(gradient.abs().max())), name
+
+
+@pytest.mark.parametrize("shape", ["qwen3_moe", "qwen3_moe-untied"], indirect=True)
+def test_the_loss_that_balances_experts_is_that_of_transformers(pair: Pair, ids: torch.Tensor) -> None:
+    """Where it trains, the surprise and the coefficient's share of the balance; with the gradients of both."""
+    windows, coefficient = ids.numpy(), pair.shape.router_aux_loss_coef
+    ours = CAUSAL.loss(pair.ours.train(), CAUSAL.collate(windows)).mean
+    answer = pair.theirs(ids[:, :-1], output_router_logits=True)
+    surprise = F.cross_entropy(answer.logits.flatten(0, 1), ids[:, 1:].flatten())
+    theirs = surprise + coefficient * answer.aux_loss
+    assert abs(float(ours - theirs)) < 1e-5
+    assert float(CAUSAL.loss(pair.ours.eval(), CAUSAL.collate(windows)).mean - surprise) < 1e-5
+    ours.backward()
+    theirs.backward()
+    gradients = to_tensors(pair.shape, {name: value.grad for name, value in pair.ours.named_parameters()})
+    for name, gradient in as_stored({name: value.grad for name, value in pair.theirs.named_parameters()}).items():
+        assert (gradients[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("max_shard_size", ["10GB", "20KB"])
@@ -112,7 +131,7 @@ _GROUPS = st.integers(1, 4)
 
 @st.composite
 def _shapes(draw: st.DrawFn) -> Shape:
-    family = draw(st.sampled_from(["gpt2", "llama", "qwen3"]))
+    family = draw(st.sampled_from(["gpt2", "llama", "qwen3", "qwen3_moe"]))
     kv_heads, group = draw(_GROUPS), 1 if family == "gpt2" else draw(_GROUPS)
     heads, head_width = kv_heads * group, 2 * draw(st.integers(1, 6))
     numbers: dict[str, Any] = {
@@ -126,6 +145,11 @@ def _shapes(draw: st.DrawFn) -> Shape:
     }
     if family != "gpt2":
         numbers["rope_theta"] = draw(st.floats(1.5, 1e7))
+    if family == "qwen3_moe":
+        per_token = draw(st.integers(1, 4))
+        numbers |= {"experts_per_token": per_token, "num_experts": per_token + draw(st.integers(0, 9))}
+        numbers |= {"feedforward_width": per_token * numbers["feedforward_width"]}
+        numbers |= {"norm_topk_prob": draw(st.booleans()), "router_aux_loss_coef": draw(st.floats(0, 1))}
     return Shape(family=family, num_heads=heads, num_kv_heads=kv_heads, head_width=head_width, **numbers)
 
 
@@ -144,6 +168,7 @@ def test_config_and_tensors_go_there_and_back(shape: Shape) -> None:
 def _config(family: str, **changes: Any) -> dict[str, Any]:
     shape = Shape(
         family=family,
+        **experts(family),
         num_layers=1,
         width=16,
         num_heads=2,
@@ -164,6 +189,8 @@ def _config(family: str, **changes: Any) -> dict[str, Any]:
         (_config("gpt2", activation_function="relu"), "'relu'"),
         (_config("llama", hidden_act="gelu"), "'gelu'"),
         (_config("llama", attention_bias=True), "attention_bias=True"),
+        (_config("qwen3_moe", mlp_only_layers=[0]), r"mlp_only_layers=\[0\]"),
+        (_config("qwen3_moe", decoder_sparse_step=2), "decoder_sparse_step=2"),
         (_config("qwen3", rope_parameters={"rope_type": "yarn", "factor": 4.0}), "'yarn'"),
         (_config("llama", rope_parameters=None, rope_scaling={"rope_type": "llama3"}), "'llama3'"),
     ],

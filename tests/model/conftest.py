@@ -10,6 +10,8 @@ from groundup.model.decoder import Decoder
 from groundup.model.registry import build
 from groundup.shape import FAMILIES, Shape
 
+from ..shapes import experts
+
 MakeShape = Callable[..., Shape]
 MakeModel = Callable[[Shape], Decoder]
 
@@ -34,6 +36,7 @@ def make_shape() -> MakeShape:
             "vocabulary_size": 61,
             "context": 24,
         }
+        numbers |= experts(family)
         return Shape(family=family, **numbers | changes)
 
     return make

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from groundup.model import dot_product
 from groundup.shape import FAMILIES
 
+from ..shapes import experts
 from .conftest import MakeModel, MakeShape
 
 LENGTH = 24
@@ -24,7 +25,10 @@ def test_later_tokens_do_not_leak_into_earlier_logits(
     changed[0, position] = (ids[0, position] + change) % 61
     with torch.no_grad():
         before, after = model(ids), model(changed)
-    assert torch.equal(before[:, :position], after[:, :position])
+    if experts(name):  # how many tokens share an expert decides in which order its products are added up
+        torch.testing.assert_close(before[:, :position], after[:, :position], rtol=1e-5, atol=1e-5)
+    else:
+        assert torch.equal(before[:, :position], after[:, :position])
     assert not torch.allclose(before[:, position:], after[:, position:], atol=1e-3)
 
 
@@ -89,7 +93,8 @@ def test_bfloat16_training_is_as_near_float32_as_with_the_fused_kernel(
     """Logits and gradients of a training step: what rounding costs is the formula's doing, not the path's."""
 
     def step(precision: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
-        model = make_random(make_shape(family))
+        # With all experts for each token: what rounding does to a choice is not small.
+        model = make_random(make_shape(family, **({"experts_per_token": 4} if experts(family) else {})))
         with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
             logits = model(ids)
         F.cross_entropy(logits.float().flatten(0, 1), ids.roll(-1, 1).flatten()).backward()

@@ -46,11 +46,13 @@ def test_the_first_loss_is_that_of_a_guess(family: str, make_shape: MakeShape) -
 
 def test_readers_of_the_stream_keep_its_scale(family: str, make_shape: MakeShape) -> None:
     """Inputs of unit variance leave these matrices with unit variance."""
-    model = build(make_shape(family, width=256, head_width=64, feedforward_width=300), seed=1)
+    shape = make_shape(family, width=256, head_width=64, feedforward_width=300)
+    model = build(shape, seed=1)
     x = torch.randn(1000, 256, generator=torch.Generator().manual_seed(0))
     attention, feedforward = model.blocks[0].attention, model.blocks[0].feedforward
+    reader = feedforward.router if shape.num_experts else feedforward.up
     with torch.no_grad():
-        for linear in (attention.query, attention.key, attention.value, feedforward.up):
+        for linear in (attention.query, attention.key, attention.value, reader):
             assert abs(float(linear(x).std()) - 1) < 0.05
 
 

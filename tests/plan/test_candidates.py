@@ -25,13 +25,27 @@ def test_the_ladder_climbs(family: str) -> None:
         assert (shape.family, shape.vocabulary_size, shape.context) == (family, 2048, 256)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "qwen3_moe"])
 def test_both_feedforwards_have_about_as_many_parameters(family: str) -> None:
     """4 widths twice, or 8/3 widths three times: 8 width^2 (Shazeer 2020)."""
     for shape in ladder(ModelRecipe(family=family), 2048, 256):
         matrices = 2 if family == "gpt2" else 3
         parameters = matrices * shape.width * shape.feedforward_width
         assert 1 <= parameters / (8 * shape.width**2) < 1.2
+
+
+def test_experts_are_as_the_recipe_says() -> None:
+    """The width of one times those of a token is the feed-forward width; a plan's recipe gives the same shapes."""
+    recipe = ModelRecipe(family="qwen3_moe", num_experts=12, experts_per_token=3, expert_width=40)
+    for shape in ladder(recipe, 2048, 256):
+        found = (shape.num_experts, shape.experts_per_token, shape.expert_width, shape.feedforward_width)
+        assert found == (12, 3, 40, 120)
+        resolved = ModelRecipe(**{name: getattr(shape, name) for name in ModelRecipe.model_fields})
+        assert ladder(resolved, 2048, 256) == [shape]
+    with pytest.raises(UserError, match="expert_width=40 times 3 experts a token is 120, not "):
+        ladder(recipe.model_copy(update={"feedforward_width": 100}), 2048, 256)
+    with pytest.raises(UserError, match="qwen3 has no experts"):
+        ladder(ModelRecipe(num_experts=4), 2048, 256)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware
 from groundup.plan.memory import train_bytes
 from groundup.plan.parameters import non_embedding, total
-from groundup.recipe import Recipe
+from groundup.recipe import Recipe, TrainRecipe
 from groundup.shape import Shape
 
 # Budgets of each kind, from a minute to days on the machine of `hardware`.
@@ -96,15 +96,22 @@ def test_fixed_fields_are_respected(budget: Budget, **fields: Any) -> None:
         assert getattr(resolved.train, name) == getattr(plan, name)
 
 
-def test_a_resolved_recipe_has_every_field(hardware: Hardware, corpus: Corpus) -> None:
-    recipe = Recipe()
+@pytest.mark.parametrize(
+    ("family", "missing"),
+    [("qwen3", ["num_experts", "experts_per_token", "expert_width"]), ("qwen3_moe", [])],
+)
+def test_a_resolved_recipe_has_every_field(
+    family: str, missing: list[str], hardware: Hardware, corpus: Corpus
+) -> None:
+    """But those that its family has not."""
+    recipe = Recipe(model={"family": family})
     plan = choose(recipe, Budget("seconds", 600.0), hardware, corpus, 2048)
     resolved = plan.resolve(recipe)
-    assert not [name for name, value in resolved.model if value is None]
+    assert [name for name, value in resolved.model if value is None] == missing
     assert resolved.tokenizer.vocabulary_size == 2048
     assert not [name for name in ("batch_size", "micro_batch", "lr") if getattr(resolved.train, name) is None]
     assert resolved.train.precision == plan.precision
-    assert recipe == Recipe()  # the recipe that was given is as before
+    assert recipe == Recipe(model={"family": family})  # the recipe that was given is as before
 
 
 @pytest.mark.parametrize("gigabytes", [1, 2, 4, 8, 64])
@@ -175,8 +182,8 @@ def test_measured_steps_decide(hardware: Hardware, corpus: Corpus) -> None:
     budget, asked = Budget("seconds", 600.0), []
 
     def slow_but(favourite: Shape | None) -> Plan:
-        def measured(shape: Shape, batch_size: int, micro_batch: int) -> float:
-            asked.append((shape, batch_size, micro_batch))
+        def measured(shape: Shape, batch_size: int, settings: TrainRecipe) -> float:
+            asked.append((shape, batch_size, settings.micro_batch))
             return 0.01 if shape == favourite else 5.0
 
         return choose(Recipe(), budget, hardware, corpus, 2048, measured_step_seconds=measured)

@@ -8,6 +8,8 @@ from groundup.model.registry import build
 from groundup.plan.flops import forward_flops_per_token, train_flops_per_token
 from groundup.shape import Shape
 
+from ..shapes import experts
+
 BATCH = 3
 
 
@@ -23,6 +25,7 @@ def _shape(family: str, tied: bool) -> Shape:
         vocabulary_size=97,
         context=32,
         tied=tied,
+        **experts(family),
     )
 
 
@@ -41,7 +44,7 @@ def _counted(shape: Shape) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "qwen3_moe"])
 def test_products_are_those_that_torch_counts(family: str, tied: bool) -> None:
     """Exactly equal, when the formula is asked for twice the length: half of that is the whole square."""
     shape = _shape(family, tied)

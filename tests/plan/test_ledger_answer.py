@@ -203,3 +203,20 @@ def test_files_are_compared_with_the_configuration(extra: int, told: str) -> Non
     assert shape is not None
     stored = [_stored("all", 124_439_808), _stored("more", extra)]
     assert told in ledger_answer(shape, "gpt2", stored=stored).notes[-1]
+
+
+def test_the_ledger_of_a_mixture_tells_what_a_token_meets() -> None:
+    """Counted on the model: 3 of 12 experts, and all the rest."""
+    numbers = {"num_layers": 2, "width": 48, "num_heads": 4, "num_kv_heads": 2, "head_width": 12}
+    experts = {"feedforward_width": 60, "num_experts": 12, "experts_per_token": 3}
+    shape = Shape(family="qwen3_moe", vocabulary_size=97, context=32, **numbers, **experts)
+    answer = ledger_answer(shape, "a mixture")
+    counted = sum(
+        parameter.numel() * (0.25 if ".experts." in name else 1)
+        for name, parameter in assemble(shape).named_parameters()
+    )
+    figures = {figure.name: figure.value for figure in answer.figures}
+    assert figures["active_parameters"] == counted
+    assert check_formulas(answer.figures)
+    rows = _rows(answer, "matrices", "category")
+    assert (rows["gate"]["matrices"], rows["gate"]["parameters"]) == (2 * 12, 2 * 12 * 20 * 48)

@@ -18,7 +18,9 @@ from groundup.shape import Shape
 from groundup.train.memory import Timeline, record_steps
 from groundup.train.optimizers import OPTIMIZERS, build_optimizer, set_learning_rate
 
-FAMILIES, PRECISIONS = ("gpt2", "llama", "qwen3"), ("fp32", "bf16", "bf16-weights", "fp16")
+from ..shapes import experts
+
+FAMILIES, PRECISIONS = ("gpt2", "llama", "qwen3", "qwen3_moe"), ("fp32", "bf16", "bf16-weights", "fp16")
 
 
 def _shape(family: str, **changes: int) -> Shape:
@@ -32,7 +34,7 @@ def _shape(family: str, **changes: int) -> Shape:
         "vocabulary_size": 512,
         "context": 64,
     }
-    return Shape(family=family, **numbers | changes)
+    return Shape(family=family, **numbers | experts(family) | changes)
 
 
 def _later_step(shape: Shape, precision: str, batch_size: int, **settings: object) -> Timeline:
@@ -62,9 +64,10 @@ def test_the_formula_is_the_memory_of_a_step(family: str, precision: str, recomp
         (_shape("gpt2", width=128, head_width=32, feedforward_width=512, vocabulary_size=3000, tied=False), 2),
         (_shape("llama", num_layers=5, context=256, feedforward_width=128, vocabulary_size=300), 3),
         (_shape("qwen3", context=640, vocabulary_size=300), 1),
+        (_shape("qwen3_moe", num_experts=8, feedforward_width=96, context=128), 6),
         (_shape("qwen3", width=96, num_heads=3, num_kv_heads=1, head_width=32, vocabulary_size=1000), 12),
     ],
-    ids=["wide, untied", "long attention", "longer than explicit attention", "many sequences"],
+    ids=["wide, untied", "long attention", "longer than explicit attention", "experts", "many sequences"],
 )
 def test_the_formula_holds_for_other_shapes(shape: Shape, batch_size: int, precision: str) -> None:
     planned = step_memory(shape, batch_size, precision)

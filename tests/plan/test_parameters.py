@@ -6,23 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.model.registry import assemble
-from groundup.plan.parameters import CATEGORIES, ledger, non_embedding, total
+from groundup.plan.parameters import CATEGORIES, active, active_non_embedding, ledger, non_embedding, total
 from groundup.shape import Shape
 
 
 @st.composite
 def _shapes(draw: st.DrawFn) -> Shape:
-    family = draw(st.sampled_from(["gpt2", "llama", "qwen3"]))
+    family = draw(st.sampled_from(["gpt2", "llama", "qwen3", "qwen3_moe"]))
     kv_heads, group = draw(st.integers(1, 5)), 1 if family == "gpt2" else draw(st.integers(1, 4))
     heads, head_width = kv_heads * group, 2 * draw(st.integers(1, 8))
+    experts: dict[str, int] = {}
+    if family == "qwen3_moe":
+        experts["num_experts"] = draw(st.integers(1, 6))
+        experts["experts_per_token"] = draw(st.integers(1, experts["num_experts"]))
     return Shape(
         family=family,
+        **experts,
         num_layers=draw(st.integers(1, 4)),
         width=heads * head_width if family == "gpt2" else draw(st.integers(1, 70)),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_width=head_width,
-        feedforward_width=draw(st.integers(1, 90)),
+        feedforward_width=draw(st.integers(1, 90)) * experts.get("experts_per_token", 1),
         vocabulary_size=draw(st.integers(1, 300)),
         context=draw(st.integers(1, 100)),
         tied=draw(st.booleans()),
@@ -77,6 +82,31 @@ def _gpt2(layers: int, width: int) -> Shape:
     )
 
 
+_QWEN3_30B_A3B = Shape(
+    family="qwen3_moe",
+    num_layers=48,
+    width=2048,
+    num_heads=32,
+    num_kv_heads=4,
+    head_width=128,
+    feedforward_width=8 * 768,
+    vocabulary_size=151_936,
+    context=40_960,
+    tied=False,
+    num_experts=128,
+    experts_per_token=8,
+)
+
+
+def test_a_token_meets_its_own_experts_alone() -> None:
+    """Qwen3-30B-A3B has 30.5 billion parameters, of which 3.3 billion are active (its model card)."""
+    assert total(_QWEN3_30B_A3B) / 1e9 == pytest.approx(30.5, abs=0.05)
+    assert active(_QWEN3_30B_A3B) / 1e9 == pytest.approx(3.3, abs=0.06)
+    assert active_non_embedding(_QWEN3_30B_A3B) == active(_QWEN3_30B_A3B) - 2 * 151_936 * 2048
+    dense = _gpt2(12, 768)
+    assert (active(dense), active_non_embedding(dense)) == (total(dense), non_embedding(dense))
+
+
 @pytest.mark.parametrize(
     ("shape", "published"),
     [
@@ -88,6 +118,7 @@ def _gpt2(layers: int, width: int) -> Shape:
         (_llama(32, 4096, 32, 8, 14_336, 128_256), 8_030_261_248),
         (_llama(80, 8192, 64, 8, 28_672, 32_000), 68_976_648_192),
         (_llama(126, 16_384, 128, 8, 53_248, 128_256), 405_853_388_800),
+        (_QWEN3_30B_A3B, 30_532_122_624),
     ],
     ids=[
         "gpt2",
@@ -98,6 +129,7 @@ def _gpt2(layers: int, width: int) -> Shape:
         "Llama-3.1-8B",
         "Llama-2-70B",
         "Llama-3.1-405B",
+        "Qwen3-30B-A3B",
     ],
 )
 def test_known_models_have_their_published_number(shape: Shape, published: int) -> None:

@@ -10,6 +10,8 @@ from groundup.model.registry import build
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 
+from ..shapes import experts
+
 CONTEXT = 16
 
 
@@ -31,6 +33,7 @@ def _shape(family: str, context: int, width: int = 32) -> Shape:
         vocabulary_size=257,
         context=context,
         tied=False,
+        **experts(family),
     )
 
 

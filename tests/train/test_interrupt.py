@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -59,3 +60,18 @@ def test_another_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert found == [(None, before)]
+
+
+def test_what_comes_at_once_is_the_same_signal_and_what_comes_later_is_not() -> None:
+    caught: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda received, frame: caught.append(received))
+    try:
+        with Interrupt(echo_seconds=0.3) as interrupt:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert (interrupt.signal, caught) == (signal.SIGTERM, [])
+            time.sleep(0.35)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert caught == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, previous)

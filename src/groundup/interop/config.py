@@ -8,7 +8,12 @@ from typing import Any
 from groundup.errors import UserError
 from groundup.shape import Shape
 
-_ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_ARCHITECTURES = {
+    "gpt2": "GPT2LMHeadModel",
+    "llama": "LlamaForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+}
 
 
 def to_config(shape: Shape, end_of_text: int) -> dict[str, Any]:
@@ -35,21 +40,40 @@ def to_config(shape: Shape, end_of_text: int) -> dict[str, Any]:
             "embd_pdrop": 0.0,
             "resid_pdrop": 0.0,
         }
-    return common | {
-        "num_hidden_layers": shape.num_layers,
-        "hidden_size": shape.width,
-        "num_attention_heads": shape.num_heads,
-        "num_key_value_heads": shape.num_kv_heads,
-        "head_dim": shape.head_width,
-        "intermediate_size": shape.feedforward_width,
-        "max_position_embeddings": shape.context,
-        "rms_norm_eps": shape.norm_epsilon,
-        # transformers 5 reads rope_parameters; transformers 4, llama.cpp and vLLM read rope_theta.
-        "rope_theta": shape.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
+    return (
+        common
+        | _experts_config(shape)
+        | {
+            "num_hidden_layers": shape.num_layers,
+            "hidden_size": shape.width,
+            "num_attention_heads": shape.num_heads,
+            "num_key_value_heads": shape.num_kv_heads,
+            "head_dim": shape.head_width,
+            "intermediate_size": shape.feedforward_width,
+            "max_position_embeddings": shape.context,
+            "rms_norm_eps": shape.norm_epsilon,
+            # transformers 5 reads rope_parameters; transformers 4, llama.cpp and vLLM read rope_theta.
+            "rope_theta": shape.rope_theta,
+            "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+        }
+    )
+
+
+def _experts_config(shape: Shape) -> dict[str, Any]:
+    """What the `config.json` of a mixture of experts says besides; every layer has experts."""
+    if shape.num_experts is None:
+        return {}
+    return {
+        "num_experts": shape.num_experts,
+        "num_experts_per_tok": shape.experts_per_token,
+        "moe_intermediate_size": shape.expert_width,
+        "norm_topk_prob": shape.norm_topk_prob,
+        "router_aux_loss_coef": shape.router_aux_loss_coef,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
     }
 
 
@@ -96,6 +120,9 @@ def shape_in(config: dict[str, Any]) -> Shape:
     _require(config, "attention_bias", (False,), False)
     _require(config, "mlp_bias", (False,), False)
     width, heads = config["hidden_size"], config["num_attention_heads"]
+    feedforward = (
+        _experts_in(config) if family == "qwen3_moe" else {"feedforward_width": config["intermediate_size"]}
+    )
     return Shape(
         family=family,
         num_layers=config["num_hidden_layers"],
@@ -103,13 +130,27 @@ def shape_in(config: dict[str, Any]) -> Shape:
         num_heads=heads,
         num_kv_heads=config.get("num_key_value_heads") or heads,
         head_width=config.get("head_dim") or width // heads,
-        feedforward_width=config["intermediate_size"],
         vocabulary_size=config["vocab_size"],
         context=config["max_position_embeddings"],
         tied=config.get("tie_word_embeddings", False),
         rope_theta=_rope(config).get("rope_theta") or config.get("rope_theta", 10_000.0),
         norm_epsilon=config["rms_norm_eps"],
+        **feedforward,
     )
+
+
+def _experts_in(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `Shape` of a mixture of experts, absent ones as `transformers` takes them."""
+    _require(config, "mlp_only_layers", ([], None), [])
+    _require(config, "decoder_sparse_step", (1,), 1)
+    per_token = config["num_experts_per_tok"]
+    return {
+        "feedforward_width": per_token * config["moe_intermediate_size"],
+        "num_experts": config["num_experts"] if "num_experts" in config else config["num_local_experts"],
+        "experts_per_token": per_token,
+        "norm_topk_prob": config.get("norm_topk_prob", False),
+        "router_aux_loss_coef": config.get("router_aux_loss_coef", 0.001),
+    }
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:

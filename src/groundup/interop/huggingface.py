@@ -1,6 +1,7 @@
 """Our decoders' tensors under Hugging Face's names, there and back: pure functions on state dicts."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import torch
@@ -27,6 +28,13 @@ _LLAMA_NAMES = {
     "norm": "model.norm",
     "unembedding": "lm_head",
 }
+# A mixture of experts has one file entry for each expert's matrix; {e} is the expert.
+_EXPERTS_NAMES = _LLAMA_NAMES | {
+    "blocks.{i}.feedforward.router": "model.layers.{i}.mlp.gate",
+    "blocks.{i}.feedforward.experts.{e}.gate": "model.layers.{i}.mlp.experts.{e}.gate_proj",
+    "blocks.{i}.feedforward.experts.{e}.up": "model.layers.{i}.mlp.experts.{e}.up_proj",
+    "blocks.{i}.feedforward.experts.{e}.down": "model.layers.{i}.mlp.experts.{e}.down_proj",
+}
 _GPT2_NAMES = {
     "embedding": "transformer.wte",
     "positions": "transformer.wpe",
@@ -48,6 +56,8 @@ def to_tensors(shape: Shape, state: Tensors) -> Tensors:
     rename = _renamer(_names(shape.family))
     if shape.family == "gpt2":
         state = _fuse_query_key_value(state, shape.num_layers)
+    if shape.num_experts:
+        state = dict(_split_experts(state))
     renamed = {rename(name): tensor for name, tensor in state.items()}
     return {name: _gpt2_layout(shape, name, tensor).contiguous() for name, tensor in renamed.items()}
 
@@ -65,23 +75,30 @@ def from_tensors(shape: Shape, tensors: Tensors) -> Tensors:
     if shape.tied:
         tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
     state = {rename(name): _gpt2_layout(shape, name, tensor).float() for name, tensor in tensors.items()}
+    if shape.num_experts:
+        state = _stack_experts(state)
     return dict(_split_query_key_value(state)) if shape.family == "gpt2" else state
 
 
 def _names(family: str) -> dict[str, str]:
-    return _GPT2_NAMES if family == "gpt2" else _LLAMA_NAMES
+    return {"gpt2": _GPT2_NAMES, "qwen3_moe": _EXPERTS_NAMES}.get(family, _LLAMA_NAMES)
 
 
 def _renamer(names: dict[str, str]) -> Callable[[str], str]:
-    """A function that renames `layer.3.part.weight` by a table whose names have {i} for the layer."""
+    """A function that renames `layer.3.part.weight` by a table: {i} in it is the layer, {e} the expert."""
 
     def rename(name: str) -> str:
         module, _, leaf = name.rpartition(".")
-        layer = re.search(r"\.(\d+)\.", name)
-        pattern = re.sub(r"\.\d+\.", ".{i}.", module + ".", count=1)[:-1]
+        numbers = dict(zip(("{i}", "{e}"), re.findall(r"(?<=\.)\d+(?=\.)", name), strict=False))
+        pattern = module
+        for placeholder, number in numbers.items():
+            pattern = pattern.replace(f".{number}.", f".{placeholder}.", 1)
         if pattern not in names:
             return name
-        return names[pattern].replace("{i}", layer.group(1) if layer else "") + f".{leaf}"
+        renamed = names[pattern]
+        for placeholder, number in numbers.items():
+            renamed = renamed.replace(placeholder, number)
+        return f"{renamed}.{leaf}"
 
     return rename
 
@@ -109,3 +126,24 @@ def _split_query_key_value(state: Tensors) -> Iterator[tuple[str, Tensor]]:
             continue
         for part, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
             yield name.replace("query_key_value", part), piece
+
+
+def _split_experts(state: Tensors) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in state.items():
+        if ".experts." not in name:
+            yield name, tensor
+            continue
+        for expert, matrix in enumerate(tensor):
+            yield name.replace(".experts.", f".experts.{expert}."), matrix
+
+
+def _stack_experts(state: Tensors) -> Tensors:
+    """The experts' matrices stacked in the order of their numbers; where one is missing, a stack too small."""
+    stacked = {name: tensor for name, tensor in state.items() if ".experts." not in name}
+    stacks: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
+    for name, tensor in state.items():
+        if found := re.fullmatch(r"(.+\.experts)\.(\d+)\.(.+)", name):
+            stacks[f"{found[1]}.{found[3]}"][int(found[2])] = tensor
+    return stacked | {
+        name: torch.stack([matrix for _, matrix in sorted(matrices.items())]) for name, matrices in stacks.items()
+    }

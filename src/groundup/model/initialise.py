@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from groundup.model.decoder import Decoder
+from groundup.model.experts import StackedLinear
 from groundup.model.norm import LayerNorm, RMSNorm
 from groundup.model.position import Rotary
 from groundup.seeds import derive
+
+_INTO_THE_STREAM = ("attention.output", "feedforward.down", "experts.down")
 
 Place: TypeAlias = Callable[[Tensor, Tensor], None]
 
@@ -33,10 +36,10 @@ def initialise(model: Decoder, seed: int, place: Place = copy_whole) -> None:
     parameter's shape into it.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            std = 0.0 if name.endswith(("attention.output", "feedforward.down")) else module.in_features**-0.5
+        if isinstance(module, nn.Linear | StackedLinear):
+            std = 0.0 if name.endswith(_INTO_THE_STREAM) else module.in_features**-0.5
             place(module.weight, _normal(module.weight, std, derive(seed, name)))
-            if module.bias is not None:
+            if isinstance(module, nn.Linear) and module.bias is not None:
                 place(module.bias, torch.zeros(module.bias.shape))
         elif isinstance(module, nn.Embedding):
             place(module.weight, _normal(module.weight, 0.02, derive(seed, name)))

@@ -96,6 +96,7 @@ def _opaque_onednn(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -
 
 @_opaque_onednn.register_fake
 def _(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+    del bias_O
     return x.new_empty(*x.shape[:-1], weight_OI.shape[0])
 
 

@@ -36,7 +36,8 @@ class Batch(NamedTuple):
         return self._each(lambda tensor: tensor[part])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return Batch(*(None if tensor is None else change(tensor) for tensor in self))
+        documents_BT = None if self.documents_BT is None else change(self.documents_BT)
+        return Batch(change(self.inputs_BT), change(self.targets_BT), documents_BT)
 
 
 @runtime_checkable

@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from groundup.model.experts import recorded_routing
 from groundup.objective.base import Batch, Loss, Objective, Unembeds, number_documents
 from groundup.objective.cross_entropy import chunked_cross_entropy
 
@@ -19,15 +20,24 @@ def collate(windows: npt.NDArray[np.int64], *, end_of_text: int | None = None) -
 
 
 def loss(model: nn.Module, batch: Batch) -> Loss:
-    """The cross-entropy of the next token, in nats, taken in float32; in chunks where the model allows it."""
+    """The cross-entropy of the next token, in nats, taken in float32; in chunks where the model allows it.
+
+    While a mixture of experts trains, what keeps its experts evenly loaded is added.
+    """
+    with recorded_routing(model) as routing:
+        mean = _cross_entropy(model, batch)
+    if model.training and routing.layers:
+        mean = mean + routing.penalty()
+    return Loss(mean, batch.num_targets)
+
+
+def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     targets_N = batch.targets_BT.flatten()
     if isinstance(model, Unembeds):
         features_ND = model.features(batch.inputs_BT, documents_BT=batch.documents_BT).flatten(0, 1)
-        mean = chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N)
-    else:
-        assert batch.documents_BT is None, "this model does not keep documents apart"
-        mean = F.cross_entropy(model(batch.inputs_BT).flatten(0, 1).float(), targets_N)
-    return Loss(mean, targets_N.numel())
+        return chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N)
+    assert batch.documents_BT is None, "this model does not keep documents apart"
+    return F.cross_entropy(model(batch.inputs_BT).flatten(0, 1).float(), targets_N)
 
 
 CAUSAL = Objective(collate, loss)

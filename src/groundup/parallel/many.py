@@ -4,22 +4,22 @@ The order in which techniques are put around a model is fixed: tensor and sequen
 stages, recomputation, compilation, data. Then the model gets its memory and its weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed import ProcessGroup
-from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from groundup.model.decoder import Decoder
 from groundup.model.initialise import initialise
 from groundup.model.registry import assemble
 from groundup.objective import Batch, Objective
 from groundup.parallel.context import Chunks, context_parallel
 from groundup.parallel.data import overlapped, sharded, synchronise_gradients
+from groundup.parallel.divided import place_own_part, whole
 from groundup.parallel.grid import Grid
 from groundup.parallel.learner import Computing, Learner
 from groundup.parallel.pipeline import Pipeline, TiedEmbedding, keep_own_layers, make_stages
@@ -46,7 +46,7 @@ class ManyDevices:
         computing: the context of a forward pass.
         weights: the type that weights are computed in, where it is not their own.
         recomputing: what the backward pass computes again.
-        compiled: compiles the blocks of a model.
+        compiled: compiles modules in place.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ManyDevices:
         computing: Computing,
         weights: torch.dtype | None = None,
         recomputing: Recompute = "none",
-        compiled: Callable[[nn.Module], nn.Module] | None = None,
+        compiled: Callable[[Iterable[nn.Module]], None] | None = None,
     ):
         self.grid, self._objective, self._settings = grid, objective, settings
         self.model = model = assemble(shape)
@@ -74,7 +74,7 @@ class ManyDevices:
         stages = keep_own_layers(model, grid) if layout.pipeline > 1 else []
         recompute(model, recomputing)
         if compiled is not None:
-            compiled(model)
+            compiled(_to_compile(model, layout.tensor))
         self._pipeline, self._tied = None, None
         if stages:
             parts = make_stages(model, stages, objective, computing, grid)
@@ -166,7 +166,7 @@ class ManyDevices:
             for name, parameter in self.model.named_parameters()
             if parameter.grad is not None and not (is_counted_elsewhere and name == "embedding.weight")
         ]
-        norm = _whole(nn.utils.get_total_norm(gradients))
+        norm = whole(nn.utils.get_total_norm(gradients))
         if self._pipeline is not None:
             squares = norm.square()
             dist.all_reduce(squares, group=self.grid.group("pipeline"))
@@ -189,19 +189,8 @@ class ManyDevices:
         return float(total)
 
 
-@torch.no_grad()
-def place_own_part(parameter: Tensor, drawn: Tensor) -> None:
-    """Put the part of `drawn` that belongs here into a parameter, which may be divided over devices."""
-    if not isinstance(parameter, DTensor):
-        parameter.copy_(drawn)
-        return
-    local = parameter.to_local()
-    shape, offset = compute_local_shape_and_global_offset(
-        parameter.shape, parameter.device_mesh, parameter.placements
-    )
-    if local.numel():
-        local.copy_(drawn[tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))])
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def _to_compile(model: Decoder, tensor: int) -> list[nn.Module]:
+    """The blocks, or what of them computes; PyTorch 2.13 loses gradients of norms of DTensors that it compiles."""
+    if tensor == 1:
+        return list(model.blocks)
+    return [block.get_submodule(part) for block in model.blocks for part in ("attention", "feedforward")]

@@ -1,17 +1,16 @@
 """How processes that torchrun started find each other anew, each time that it starts them.
 
-torchrun's store outlives the processes: after a restart the addresses of dead ones are still in it, and whoever comes
-first would take them for those of the living (torch 2.13, where agents share their store). So every process writes
-down a word of its own and waits until the first process has answered that very word with the name under which all
-meet this time. The first one answers when it has made ready what the others need, however long that takes.
+torchrun's store outlives the processes: after a restart the addresses of dead ones are still in it, and whoever
+comes first would take them for those of the living (torch 2.13, where agents share their store). So every process
+writes down a word of its own and waits until the first process has answered that very word with the name under
+which all meet this time. The first one answers when what the others need is ready, however long that takes.
 """
 
 import time
 from datetime import timedelta
 from uuid import uuid4
 
-from torch.distributed import PrefixStore
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from groundup.parallel.processes import Processes

@@ -193,8 +193,10 @@ class TiedEmbedding:
     """
 
     def __init__(self, grid: Grid):
-        places = grid.mesh.mesh
-        ends = torch.stack([places[0].flatten(), places[-1].flatten()], dim=1).tolist()
+        # The pipeline is the grid's outermost axis.
+        per_stage = grid.layout.devices // grid.layout.pipeline
+        last = grid.layout.devices - per_stage
+        ends = [[place, last + place] for place in range(per_stage)]
         self._group, _ = dist.new_subgroups_by_enumeration(ends)
 
     def add_gradients(self, model: Decoder) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -58,8 +58,8 @@ def joined(processes: Processes, device: str, store: Store | None = None) -> Ite
         backend = "cpu:gloo,cuda:nccl"
     # Each process would tell which of the engine's collectives could be fewer.
     logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
-    place: dict[str, Any] = {} if store is None else {"store": store, "rank": processes.rank, "world_size": processes.world_size}
-    dist.init_process_group(backend, timeout=_TIMEOUT, **place)
+    place = (-1, -1) if store is None else (processes.rank, processes.world_size)
+    dist.init_process_group(backend, timeout=_TIMEOUT, store=store, rank=place[0], world_size=place[1])
     try:
         yield
     finally:

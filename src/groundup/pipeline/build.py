@@ -1,12 +1,17 @@
 """`groundup build`: raw text in, a language model out."""
 
-from dataclasses import asdict
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from groundup.clock import Clock
 from groundup.data import Shards, default_corpus
 from groundup.errors import UserError
+from groundup.model.decoder import Decoder
+from groundup.parallel.processes import Processes
 from groundup.pipeline.calibration import calibrated, load_calibration, text_names
 from groundup.pipeline.compilation import expected_compilation
 from groundup.pipeline.display import Display
@@ -17,14 +22,18 @@ from groundup.pipeline.train import Job, train
 from groundup.plan.budget import Budget, parse_budget
 from groundup.plan.calibration import Corrections
 from groundup.plan.choose import Corpus, Plan, choose, choose_vocabulary, text_limit
+from groundup.plan.cluster.layout import Layout
+from groundup.plan.compile import Compilation
 from groundup.plan.hardware import Hardware
 from groundup.plan.loss import SMALL_RUNS
-from groundup.recipe import Recipe
+from groundup.plan.parallel import group_sizes, one_device_budget, refuse_unsupported, resolve
+from groundup.recipe import Recipe, TrainRecipe
 from groundup.run import Run
 from groundup.shape import Shape, family
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.pretokenize import resolve_pattern
 from groundup.train.allocator import keep_freed_memory
+from groundup.train.checkpoints import TrainState
 from groundup.train.compile import require_compiler
 from groundup.train.device import choose_device
 from groundup.train.machine import measure, measure_step_seconds
@@ -42,20 +51,8 @@ def build(recipe: Recipe, folder: Path, display: Display, started: float | None 
     what a user can mend, and train.trainer.Interrupted after a signal, when the state is saved.
     """
     clock = Clock(started)
-    budget = parse_budget(recipe.budget)
-    _refuse_tiny(budget)
-    check_names(recipe)
-    recipe = recipe.model_copy(deep=True)
-    if not recipe.data.sources:
-        recipe.data.sources = [default_corpus()]
-    run = Run.create(folder, recipe)
-    try:
-        return _carry_on(run, recipe, budget, clock, display)
-    except UserError:
-        # Input that was refused before there was a plan leaves nothing behind.
-        if not run.plan_file.exists():
-            run.discard()
-        raise
+    with undone_if_refused(create_run(recipe, folder)) as run:
+        return _carry_on(run, clock, display)
 
 
 def resume(run: Run, display: Display, started: float | None = None) -> dict[str, Any]:
@@ -63,39 +60,69 @@ def resume(run: Run, display: Display, started: float | None = None) -> dict[str
     if run.finished:
         display.say(f"{run.folder} is finished; there is nothing to resume")
         return run.read_json(run.outcome_file)
-    recipe = run.recipe
-    return _carry_on(run, recipe, parse_budget(recipe.budget), Clock(started), display)
+    return _carry_on(run, Clock(started), display)
 
 
-def _carry_on(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: Display) -> dict[str, Any]:
+def create_run(recipe: Recipe, folder: Path, devices: int = 1) -> Run:
+    """A new run's folder; UserError, and nothing is made, for a recipe that could never be done."""
+    check_recipe(recipe, devices)
+    recipe = recipe.model_copy(deep=True)
+    if not recipe.data.sources:
+        recipe.data.sources = [default_corpus()]
+    return Run.create(folder, recipe)
+
+
+@contextmanager
+def undone_if_refused(run: Run) -> Iterator[Run]:
+    """Input that is refused before there is a plan leaves nothing of a new run behind."""
+    try:
+        yield run
+    except UserError:
+        if not run.plan_file.exists():
+            run.discard()
+        raise
+
+
+def _carry_on(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
     with run.locked():
-        display.log = run.log
-        display.say(f"run {run.folder}", style="bold")
-        if not run.plan_file.is_file():
-            _prepare_and_plan(run, recipe, budget, clock, display)
-        outcome = _train_and_finish(run, clock, display)
-        say_outcome(outcome, run, display)
-        return outcome
+        prepare(run, clock, display)
+        job = load_job(run, display)
+        model, state = train(job)
+        return finish_training(job, model, state, clock)
 
 
-def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, display: Display) -> None:
-    """Everything up to the plan: then the run's folder holds the resolved recipe, the tokens and plan.json."""
+def prepare(run: Run, clock: Clock, display: Display, processes: Processes | None = None) -> None:
+    """Everything up to the plan, where there is none yet."""
+    display.log = run.log
+    display.say(f"run {run.folder}", style="bold")
+    if run.plan_file.is_file():
+        _prepared(run, run.recipe, display)
+    else:
+        _prepare_and_plan(run, run.recipe, clock, display, processes)
+
+
+def _prepare_and_plan(
+    run: Run, recipe: Recipe, clock: Clock, display: Display, processes: Processes | None
+) -> None:
+    """Then the run's folder holds the resolved recipe, the tokens and plan.json."""
+    budget, devices = parse_budget(recipe.budget), processes.world_size if processes else 1
     clock.lap("start")
-    hardware = calibrated(measure(recipe.train), recipe.train)
+    hardware = calibrated(measure(recipe.train, processes.local_world_size if processes else 1), recipe.train)
     keep_freed_memory()  # only now, or the buffers of that measurement would be kept
     say_machine(hardware, display)
     clock.lap("measure")
-    recipe.data.limit_bytes = recipe.data.limit_bytes or text_limit(budget, hardware)
+    of_one = one_device_budget(budget, devices)
+    recipe.data.limit_bytes = recipe.data.limit_bytes or text_limit(of_one, hardware)
     text = stage_text(recipe, run, display)
     say_text(text, display)
     clock.lap("read")
-    recipe.tokenizer.vocabulary_size = choose_vocabulary(recipe, budget, hardware, text.train_bytes)
+    recipe.tokenizer.vocabulary_size = choose_vocabulary(recipe, of_one, hardware, text.train_bytes)
     tokenizer = make_tokenizer(recipe, text, run, display)
     corpus = describe(recipe, text, tokenizer)
     clock.lap("tokenizer")
     tokens = encode_text(text, tokenizer, run, display)
     clock.lap("encode")
-    plan = _plan(recipe, _left_for_training(budget, clock), hardware, corpus, tokenizer)
+    plan = _plan(recipe, _left_for_training(budget, clock), hardware, corpus, tokenizer, devices)
     clock.lap("plan")
     # The recipe goes first and plan.json last: its presence means that planning is done.
     run.save_recipe(plan.resolve(recipe))
@@ -110,6 +137,14 @@ def _prepare_and_plan(run: Run, recipe: Recipe, budget: Budget, clock: Clock, di
         }
     )
     say_plan(plan, budget, display)
+
+
+def check_recipe(recipe: Recipe, devices: int = 1) -> None:
+    """Refuse what could never be done on so many devices, before anything is made."""
+    _refuse_tiny(parse_budget(recipe.budget))
+    check_names(recipe)
+    group_sizes(recipe.parallel, devices)
+    refuse_unsupported(recipe, devices)
 
 
 def check_names(recipe: Recipe) -> None:
@@ -149,12 +184,17 @@ def _left_for_training(budget: Budget, clock: Clock) -> Budget:
     return Budget("seconds", left)
 
 
-def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, tokenizer: Tokenizer) -> Plan:
+def _plan(
+    recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, tokenizer: Tokenizer, devices: int
+) -> Plan:
     """The choice, with the steps of the best candidates measured on this machine."""
 
-    def measured(shape: Shape, batch_size: int, micro_batch: int) -> float:
-        settings = recipe.train.model_copy(update={"micro_batch": micro_batch, "compile": "off"})
+    def measured(shape: Shape, batch_size: int, settings: TrainRecipe) -> float:
+        settings = settings.model_copy(update={"compile": "off"})
         return measure_step_seconds(shape, batch_size, settings, hardware)
+
+    def compilation(plan: Plan) -> Compilation | None:
+        return expected_compilation(plan, recipe.train, hardware)
 
     corrections = _corrections(recipe)
     return choose(
@@ -164,9 +204,10 @@ def _plan(recipe: Recipe, budget: Budget, hardware: Hardware, corpus: Corpus, to
         corpus,
         tokenizer.vocabulary_size,
         measured_step_seconds=measured,
-        compilation=lambda plan: expected_compilation(plan, recipe.train, hardware),
+        compilation=compilation if devices == 1 or recipe.train.compile == "on" else None,
         law=SMALL_RUNS.scaled(corrections.loss),
         peak_factor=corrections.peak,
+        devices=devices,
     )
 
 
@@ -191,27 +232,44 @@ def _provenance(text: Text, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _train_and_finish(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
-    """Train from where the run stands, then evaluate, write the model folder and the report."""
+def load_job(run: Run, display: Display, processes: Processes | None = None) -> Job:
+    """A planned run as it is trained here: on as many devices as there are now, whatever it was planned for."""
     keep_freed_memory()
-    written = run.read_json(run.plan_file)
-    recipe = run.recipe
+    written, recipe = run.read_json(run.plan_file), run.recipe
     tokenizer, tokens = _prepared(run, recipe, display)
-    job = Job(
+    plan = Plan.from_json(written)
+    layout = Layout()
+    if processes is None:
+        group_sizes(recipe.parallel, 1)
+    else:
+        share = plan.batch_size // group_sizes(recipe.parallel, processes.world_size).data
+        micro_batch = math.gcd(plan.micro_batch, share) or plan.micro_batch
+        plan = replace(plan, devices=processes.world_size, micro_batch=micro_batch)
+        recipe.train.micro_batch = micro_batch
+        layout = resolve(recipe, plan.devices, plan.shape, plan.batch_size, micro_batch)
+    return Job(
         run,
         recipe,
-        Plan.from_json(written),
+        plan,
         Hardware(**written["hardware"]),
         tokenizer,
         tokens,
         display,
         budget_kind=written["budget"]["kind"],
+        layout=layout,
+        processes=processes,
     )
-    model, state = train(job)
+
+
+def finish_training(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[str, Any]:
+    """Evaluate, write the model folder and the report, and say what came of it: the outcome."""
     clock.lap("train")
     # What earlier sessions spent is in the plan and in the training's own count of seconds.
+    written = job.run.read_json(job.run.plan_file)
     clock.stages = written["stages"] | {"train": max(clock.stages["train"], state.seconds)}
-    return finish(job, model, state, clock)
+    outcome = finish(job, model, state, clock)
+    say_outcome(outcome, job.run, job.display)
+    return outcome
 
 
 def _prepared(run: Run, recipe: Recipe, display: Display) -> tuple[Tokenizer, Tokens]:

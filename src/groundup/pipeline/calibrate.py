@@ -8,6 +8,7 @@ from groundup.pipeline.display import Display
 from groundup.plan.calibration import TimedStep, fit_speed
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
 from groundup.plan.hardware import Hardware
+from groundup.plan.memory import decided_recompute
 from groundup.plan.speed import step_seconds
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
@@ -72,7 +73,7 @@ def _timed(probe: tuple[int, int, int, int, int], settings: TrainRecipe, hardwar
     precision = hardware.precision if settings.precision == "auto" else settings.precision
     eager = settings.model_copy(update={"compile": "off"})
     seconds = measure_step_seconds(shape, batch_size, eager, hardware, seconds=_SECONDS_A_PROBE)
-    return TimedStep(shape, batch_size, precision, settings.optimizer, settings.recompute, seconds)
+    return TimedStep(shape, batch_size, precision, settings.optimizer, decided_recompute(settings), seconds)
 
 
 def _answer(hardware: Hardware, steps: list[TimedStep]) -> Answer:

@@ -21,7 +21,7 @@ def expected_compilation(plan: Plan, settings: TrainRecipe, hardware: Hardware) 
     """What compiling the plan's model would cost and save; None where it is impossible."""
     if why_not_compiled(hardware.device):
         return None
-    known = _file(plan, settings, hardware)
+    known = _file(plan, hardware)
     if not known.is_file():
         return UNKNOWN
     made = Compilation(**json.loads(known.read_text("utf-8")))
@@ -35,15 +35,15 @@ def remember_compilation(
 
     The first measurement of the cost stays, since later ones load from the cache.
     """
-    known = _file(plan, settings, hardware)
+    known = _file(plan, hardware)
     known.parent.mkdir(parents=True, exist_ok=True)
     first = json.loads(known.read_text("utf-8"))["seconds"] if known.is_file() else seconds
     saving = 1 - plan.eager_tokens_per_second / tokens_per_second
     write_json(known, asdict(Compilation(first, saving)))
 
 
-def _file(plan: Plan, settings: TrainRecipe, hardware: Hardware) -> Path:
+def _file(plan: Plan, hardware: Hardware) -> Path:
     """One file for all models whose blocks compile to the same code: depth and vocabulary do not count."""
     shape = plan.shape.model_dump(exclude={"num_layers", "vocabulary_size", "tied"})
-    key = [shape, plan.micro_batch, plan.precision, settings.recompute, hardware.name, hardware.threads]
+    key = [shape, plan.micro_batch, plan.precision, plan.recompute, hardware.name, hardware.threads]
     return cache_folder() / "compilations" / f"{fingerprint([*key, torch.__version__])}.json"

@@ -42,7 +42,8 @@ def finish(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[st
     clock.lap("save")
     outcome = _outcome(job, evaluation, state, clock)
     run.save_outcome(outcome)
-    _remember(job, outcome)
+    if job.processes is None:
+        _remember(job, outcome)
     write_report(run)
     return outcome
 
@@ -55,7 +56,7 @@ def _remember(job: Job, outcome: dict[str, Any]) -> None:
         plan.batch_size,
         plan.precision,
         train.optimizer,
-        train.recompute,
+        plan.recompute,
         plan.batch_size * plan.shape.context / outcome["tokens_per_second"],
     )
     # What the speed formula does not describe is no measurement of it, nor is what a busy machine shows.
@@ -65,7 +66,7 @@ def _remember(job: Job, outcome: dict[str, Any]) -> None:
     corrections = Corrections(**written.get("corrections", {}))
     # A run that was slower than planned saw fewer tokens: what the law says of those that it saw counts.
     fresh = effective_tokens(outcome["tokens"], job.tokens.train.num_tokens)
-    expected = SMALL_RUNS.bits_per_byte(plan.non_embedding_parameters, fresh, written["corpus"]["compressibility"])
+    expected = SMALL_RUNS.bits_per_byte(plan.law_parameters, fresh, written["corpus"]["compressibility"])
     run = PastRun(
         text_names(job.recipe.data.sources),
         expected,
@@ -109,9 +110,10 @@ def _outcome(job: Job, evaluation: Evaluation, state: TrainState, clock: Clock) 
         "train_seconds": state.seconds,
         "total_seconds": total_seconds,
         "tokens_per_second": state.tokens / state.seconds,
-        "utilisation": flops / state.seconds / hardware.flops(plan.precision),
+        "utilisation": flops / state.seconds / (plan.devices * hardware.flops(plan.precision)),
         "peak_bytes": peak_bytes(),
-        "energy_wh": energy_wh(hardware, total_seconds),
+        "energy_wh": plan.devices * energy_wh(hardware, total_seconds),
+        "devices": plan.devices,
         "load_average": psutil.getloadavg()[0],
         "stall_seconds": {
             "data": state.data_seconds,

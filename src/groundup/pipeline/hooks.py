@@ -7,11 +7,14 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from groundup.data import Shards
 from groundup.evaluate.bits import evaluate_tokens
 from groundup.model.decoder import Decoder
+from groundup.parallel.many import ManyDevices
 from groundup.pipeline.display import Display, TrainingBar
 from groundup.plan.choose import Plan
 from groundup.plan.hardware import Hardware
@@ -49,8 +52,9 @@ class RunHooks:
         samples: MetricsWriter,
         display: Display,
         bar: TrainingBar,
+        devices: ManyDevices | None = None,
     ):
-        self._recipe, self._plan, self._hardware = recipe, plan, hardware
+        self._recipe, self._plan, self._hardware, self._devices = recipe, plan, hardware, devices
         self._tokenizer, self._samples, self._display, self._bar = tokenizer, samples, display, bar
         assert recipe.train.validation_tokens is not None, "the planner fills it in"
         self._tokens = held_out_tokens(held_out, recipe.train.validation_tokens, plan.shape.context)
@@ -64,7 +68,9 @@ class RunHooks:
         self._began: tuple[float, float] | None = None
 
     def validate(self, model: nn.Module) -> Validation:
-        """Bits per byte of the held-out text, or of a part spread over it."""
+        """Bits per byte of the held-out text, or of a part spread over it; many devices measure it together."""
+        if self._devices is not None:
+            return self._validate_together(self._devices)
         result = evaluate_tokens(
             cast(Decoder, model),
             self._tokens,
@@ -74,6 +80,16 @@ class RunHooks:
             end_of_text=self._border,
         )
         return Validation(result.loss, result.bits_per_byte)
+
+    def _validate_together(self, devices: ManyDevices) -> Validation:
+        """Whole windows only, and the ends of documents are counted as the text's tokens are."""
+        context = self._plan.shape.context
+        count = (len(self._tokens) - 1) // context
+        starts = context * np.arange(count)[:, None]
+        windows = self._tokens[starts + np.arange(context + 1)].astype(np.int64)
+        loss, num_targets = devices.evaluate(windows, self._plan.micro_batch)
+        num_bytes = int(self._tokenizer.byte_lengths[windows[:, 1:]].sum())
+        return Validation(loss, loss * num_targets / math.log(2) / num_bytes)
 
     def on_step(self, report: StepReport) -> None:
         """Move the bar."""
@@ -86,7 +102,7 @@ class RunHooks:
             rate=report.tokens_per_second,
             utilisation=report.tokens_per_second
             * self._flops_per_token
-            / self._hardware.flops(self._plan.precision),
+            / (self._plan.devices * self._hardware.flops(self._plan.precision)),
             left=self._seconds_left(report.fraction),
         )
 
@@ -96,6 +112,8 @@ class RunHooks:
             f"step {state.step:,}  {state.tokens:,} tokens  {state.seconds:.0f} s  held-out: "
             f"{validation.bits_per_byte:.3f} bits per byte, loss {validation.loss:.3f}"
         )
+        if self._devices is not None and not _has_whole_model(self._devices):
+            return
         share = min(1.0, state.seconds / self._plan.train_seconds)
         for number, prompt in enumerate(self._prompts):
             if not last and not self._sampling.allows(len(self._prompts) - number, share):
@@ -120,6 +138,13 @@ class RunHooks:
             self._began = (now, fraction)
         began, first = self._began
         return (now - began) * (1 - fraction) / (fraction - first) if fraction > first else math.inf
+
+
+def _has_whole_model(devices: ManyDevices) -> bool:
+    """Whether this process, the first one, can compute with the model alone."""
+    layout = devices.grid.layout
+    divided = any(isinstance(parameter, DTensor) for parameter in devices.model.parameters())
+    return dist.get_rank() == 0 and layout.context == layout.pipeline == 1 and not divided
 
 
 def held_out_tokens(shards: Shards, limit: int, context: int) -> npt.NDArray[np.integer]:

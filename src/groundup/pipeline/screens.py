@@ -38,7 +38,7 @@ def say_text(text: Text, display: Display) -> None:
 
 def say_plan(plan: Plan, budget: Budget, display: Display) -> None:
     """The plan, before anything is spent on it."""
-    shape = plan.shape
+    shape, many = plan.shape, plan.devices > 1
     display.table(
         f"Plan for a budget of {_budget_text(budget)}",
         [
@@ -55,7 +55,7 @@ def say_plan(plan: Plan, budget: Budget, display: Display) -> None:
                 f"{', compiled' if plan.compile else ''}",
             ),
             ("computation", f"{human(plan.flops)}FLOP at {human(plan.tokens_per_second)} tokens/s"),
-            ("memory", f"{bytes_text(plan.peak_bytes)} at the peak"),
+            ("memory", f"{bytes_text(plan.peak_bytes)} at the peak{' of each device' if many else ''}"),
             ("time", f"{seconds_text(plan.train_seconds)} of training"),
             (
                 "expected",
@@ -64,6 +64,8 @@ def say_plan(plan: Plan, budget: Budget, display: Display) -> None:
             ),
         ],
     )
+    if many:
+        display.say(f"{plan.devices} devices: times leave out what they send each other")
     if plan.epochs > _MANY_EPOCHS:
         display.warn(
             f"the text will be read {plan.epochs:.0f} times; beyond about {_MANY_EPOCHS} times a model learns it "

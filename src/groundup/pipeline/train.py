@@ -1,14 +1,19 @@
 """The training stage of a run: model, trainer and progress, new or from the last intact checkpoint."""
 
+import os
 import statistics
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from groundup.data import Batches
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build as build_model
 from groundup.objective import OBJECTIVES, Objective
+from groundup.parallel.grid import Grid
+from groundup.parallel.many import ManyDevices
+from groundup.parallel.processes import Processes, share
 from groundup.pipeline.compilation import remember_compilation
 from groundup.pipeline.display import Display
 from groundup.pipeline.hooks import RunHooks
@@ -16,6 +21,7 @@ from groundup.pipeline.numbers import seconds_text
 from groundup.pipeline.prepare import Tokens
 from groundup.plan.budget import Kind
 from groundup.plan.choose import Plan
+from groundup.plan.cluster.layout import Layout
 from groundup.plan.hardware import Hardware
 from groundup.recipe import Recipe
 from groundup.run import Run, read_rows, truncate_rows
@@ -23,11 +29,13 @@ from groundup.seeds import derive
 from groundup.shape import family
 from groundup.tokenizer import Tokenizer
 from groundup.train import checkpoints
+from groundup.train.agreement import SharedProgress
 from groundup.train.checkpoints import TrainState
 from groundup.train.device import set_threads
 from groundup.train.metrics import MetricsWriter
 from groundup.train.progress import Progress, StepProgress, TimeProgress
 from groundup.train.schedules import steps_with_warmup
+from groundup.train.step import lay_out
 from groundup.train.trainer import Trainer
 
 
@@ -43,11 +51,18 @@ class Job:
     tokens: Tokens
     display: Display
     budget_kind: Kind
+    layout: Layout = field(default_factory=Layout)
+    processes: Processes | None = None
 
     @property
     def border(self) -> int | None:
         """The id that attention does not cross; None where it may cross all."""
         return self.tokenizer.end_of_text if self.recipe.data.packing == "documents" else None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes: metrics, samples, the log."""
+        return self.processes is None or self.processes.rank == 0
 
     @property
     def by_clock(self) -> bool:
@@ -60,18 +75,44 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
 
     Raises train.trainer.Interrupted after a signal, when the state is saved.
     """
-    recipe, run = job.recipe, job.run
     set_threads(job.hardware.threads)
-    model = build_model(job.plan.shape, derive(recipe.seed, "weights"), job.hardware.device)
-    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
-    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
+    model = build_model(job.plan.shape, derive(job.recipe.seed, "weights"), job.hardware.device)
+    return model, _train(job, model, None)
+
+
+def train_part(job: Job) -> TrainState:
+    """The same together with other processes, which have been joined; the model is in the last checkpoint."""
+    assert job.processes is not None
+    device, seed = job.hardware.device, derive(job.recipe.seed, "weights")
+    set_threads(job.recipe.train.threads, job.processes.local_world_size)
+    grid = Grid(job.layout, device)
+    devices = lay_out(
+        job.plan.shape,
+        _objective(job),
+        job.recipe.train,
+        job.recipe.parallel,
+        grid,
+        precision=job.plan.precision,
+        device=device,
+        seed=seed,
+    )
+    return _train(job, devices.model, devices)
+
+
+def last_model(job: Job) -> Decoder:
+    """The whole model, with the weights of the last checkpoint: their average where there is one."""
+    model = build_model(job.plan.shape, derive(job.recipe.seed, "weights"), job.hardware.device)
+    model.load_state_dict(checkpoints.load_weights(checkpoints.list_checkpoints(job.run.checkpoints)[0]))
+    return model
+
+
+def _train(job: Job, model: Decoder, devices: ManyDevices | None) -> TrainState:
+    """The loop, new or from the last intact checkpoint, with what goes on beside it."""
+    recipe, run = job.recipe, job.run
+    checkpoint, spent = _where_it_stands(job) if devices is None else share(_where_it_stands(job))
     with ExitStack() as stack:
-        step = checkpoints.read_state(checkpoint).step if checkpoint else 0
-        # A validation comes after the checkpoint of its step, and is made again with what follows.
-        truncate_rows(run.metrics_file, step, last_validation=step - 1)
-        truncate_rows(run.samples_file, step - 1)
-        metrics = stack.enter_context(MetricsWriter(run.metrics_file))
-        samples = stack.enter_context(MetricsWriter(run.samples_file))
+        metrics = stack.enter_context(MetricsWriter(run.metrics_file if job.is_first else Path(os.devnull)))
+        samples = stack.enter_context(MetricsWriter(run.samples_file if job.is_first else Path(os.devnull)))
         bar = stack.enter_context(job.display.training())
         hooks = RunHooks(
             recipe=recipe,
@@ -84,6 +125,7 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
             samples=samples,
             display=job.display,
             bar=bar,
+            devices=devices,
         )
         trainer = Trainer(
             model,
@@ -95,16 +137,35 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
             checkpoint_folder=run.checkpoints,
             metrics=metrics,
             hooks=hooks,
+            devices=devices,
         )
         if checkpoint:
             trainer.resume(checkpoint, spent)
             job.display.say(f"continuing after step {trainer.state.step:,} from {checkpoint.name}")
         compile_seconds = _compile(job, trainer) if recipe.train.compile == "on" else 0.0
-        state = trainer.train(_progress(job, spent + compile_seconds))
-    if compile_seconds:
+        progress = _progress(job, spent + compile_seconds)
+        state = trainer.train(progress if devices is None or not job.by_clock else SharedProgress(progress))
+    if compile_seconds and devices is None:
         rates = [row["tokens_per_second"] for row in read_rows(run.metrics_file) if "tokens_per_second" in row]
         remember_compilation(job.plan, recipe.train, job.hardware, compile_seconds, statistics.median(rates))
-    return model, state
+    return state
+
+
+def _where_it_stands(job: Job) -> tuple[Path | None, float]:
+    """The last intact checkpoint, behind which the rows are cut off, and the seconds that were spent in all.
+
+    The first of many processes tells the others.
+    """
+    run = job.run
+    if not job.is_first:
+        return None, 0.0
+    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
+    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
+    step = checkpoints.read_state(checkpoint).step if checkpoint else 0
+    # A validation comes after the checkpoint of its step, and is made again with what follows.
+    truncate_rows(run.metrics_file, step, last_validation=step - 1)
+    truncate_rows(run.samples_file, step - 1)
+    return checkpoint, spent
 
 
 def _compile(job: Job, trainer: Trainer) -> float:

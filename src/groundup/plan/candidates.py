@@ -27,6 +27,9 @@ class RateRule(NamedTuple):
 REFERENCE_PARAMETERS, REFERENCE_BATCH_TOKENS = 7.4e5, 1024
 _RATES = {"adamw": RateRule(3.2e-3, 0.58, 0.5, 1.2e-2), "muon": RateRule(1.25e-2, 0.3, 0.0, 2.4e-2)}
 
+# Of a mixture: about what the large published ones store of what they compute with, made small.
+_EXPERTS, _EXPERTS_PER_TOKEN = 8, 2
+
 _VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -54,6 +57,7 @@ def _complete(model: ModelRecipe, num_layers: int, width: int, vocabulary_size: 
     """Fill in heads and feed-forward width for a model of this depth and width."""
     traits = family(model.family)
     head_width = model.head_width or _head_width(width, model.num_heads)
+    per_token = model.experts_per_token or (_EXPERTS_PER_TOKEN if traits.experts else None)
     num_heads = model.num_heads or max(1, width // head_width)
     if model.num_heads is None and model.head_width is None and num_heads * head_width != width:
         raise UserError(
@@ -67,11 +71,14 @@ def _complete(model: ModelRecipe, num_layers: int, width: int, vocabulary_size: 
         num_heads=num_heads,
         num_kv_heads=model.num_kv_heads or (_kv_heads(num_heads) if traits.grouped_query else num_heads),
         head_width=head_width,
-        feedforward_width=model.feedforward_width or _feedforward_width(width, traits.feedforward),
+        feedforward_width=_feedforward_width(model, width, per_token or 1),
         vocabulary_size=vocabulary_size,
         context=model.context or context,
         tied=model.tied,
         rope_theta=model.rope_theta,
+        num_experts=model.num_experts or (_EXPERTS if traits.experts else None),
+        experts_per_token=per_token,
+        router_aux_loss_coef=model.router_aux_loss_coef,
     )
 
 
@@ -92,11 +99,23 @@ def _kv_heads(num_heads: int) -> int:
     return num_heads // 2 if num_heads % 2 == 0 else num_heads
 
 
-def _feedforward_width(width: int, kind: str) -> int:
-    """4 times the width; 8/3 with a gate, which keeps the parameters the same (Shazeer 2020)."""
-    if kind == "gelu":
+def _feedforward_width(model: ModelRecipe, width: int, per_token: int) -> int:
+    """4 times the width; 8/3 with a gate, which keeps the parameters the same (Shazeer 2020).
+
+    A token's experts have it together. UserError where the recipe gives two widths that differ.
+    """
+    given = model.expert_width and model.expert_width * per_token
+    if given and model.feedforward_width not in (None, given):
+        raise UserError(
+            f"model.expert_width={model.expert_width} times {per_token} experts a token is {given}, not "
+            f"model.feedforward_width={model.feedforward_width}; leave one of them unset"
+        )
+    if given or model.feedforward_width:
+        return given or model.feedforward_width or 0
+    if family(model.family).feedforward == "gelu":
         return 4 * width
-    return math.ceil(width * 8 / 3 / 32) * 32
+    unit = max(32, 16 * per_token)
+    return math.ceil(width * 8 / 3 / unit) * unit
 
 
 def context_for(tokens: float) -> int:

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from groundup.errors import UserError
+from groundup.plan.batching import Batching, affordable_steps
 from groundup.plan.budget import Budget
 from groundup.plan.candidates import (
-    batch_tokens_for,
     batch_tokens_for_steps,
     context_for,
     ladder,
@@ -19,17 +19,15 @@ from groundup.plan.compile import Compilation
 from groundup.plan.flops import train_flops_per_token
 from groundup.plan.hardware import Hardware, Precision
 from groundup.plan.loss import SMALL_RUNS, ExpectedLoss, effective_tokens
-from groundup.plan.memory import train_bytes
-from groundup.plan.parameters import non_embedding, total
+from groundup.plan.memory import Recompute
+from groundup.plan.parallel import one_device_budget
+from groundup.plan.parameters import active_non_embedding, non_embedding, total
 from groundup.plan.reading import validation_tokens
 from groundup.plan.speed import step_seconds
-from groundup.recipe import Recipe
+from groundup.recipe import Recipe, TrainRecipe
 from groundup.shape import Shape
 
-# Training must leave room for the system and for the data that the kernel caches.
-_MEMORY_SHARE = 0.6
 _FEWEST_STEPS = 20
-_FEWEST_TOKENS_OF_BATCH_RULE = 1e5
 _MOST_BYTES_PER_TOKEN = 6
 _LEAST_TEXT_BYTES = 16 << 20
 # How many of the best plans are measured before the choice.
@@ -52,7 +50,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train, and what to expect of it. Times in seconds, memory in bytes."""
+    """What to train, and what to expect of it. Times in seconds, memory in bytes of one device."""
 
     shape: Shape
     parameters: int
@@ -75,6 +73,17 @@ class Plan:
     bits_per_byte_low: float
     bits_per_byte_high: float
     law: str
+    recompute: Recompute = "none"
+    devices: int = 1
+
+    @property
+    def law_parameters(self) -> int:
+        """N as the laws are asked with it: outside embeddings, and of a mixture what a token passes through."""
+        return active_non_embedding(self.shape)
+
+    def settings(self, train: TrainRecipe) -> TrainRecipe:
+        """`train` with what the plan says of how a step is taken."""
+        return train.model_copy(update={"micro_batch": self.micro_batch, "recompute": self.recompute})
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `plan.json`."""
@@ -83,7 +92,7 @@ class Plan:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The plan in a `plan.json`, whose other keys are passed over."""
-        own = {field.name: values[field.name] for field in fields(cls)}
+        own = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         return cls(**own | {"shape": Shape(**values["shape"])})
 
     def resolve(self, recipe: Recipe) -> Recipe:
@@ -99,7 +108,7 @@ class Plan:
             self.lr,
             self.precision,
         )
-        train.compile = "on" if self.compile else "off"
+        train.compile, train.recompute = "on" if self.compile else "off", self.recompute
         if train.validation_tokens is None:
             train.validation_tokens = validation_tokens(
                 self.train_seconds, self.tokens_per_second, train.validations
@@ -141,28 +150,32 @@ def choose(
     corpus: Corpus,
     vocabulary_size: int,
     *,
-    measured_step_seconds: Callable[[Shape, int, int], float] | None = None,
+    measured_step_seconds: Callable[[Shape, int, TrainRecipe], float] | None = None,
     compilation: Callable[[Plan], Compilation | None] | None = None,
     law: ExpectedLoss = SMALL_RUNS,
     peak_factor: float = 1.0,
+    devices: int = 1,
 ) -> Plan:
     """The plan with the lowest expected loss among the shapes that the recipe allows and the memory holds.
 
-    `measured_step_seconds(shape, batch_size, micro_batch)` refines the best few by measurement; without it the
+    `measured_step_seconds(shape, batch_size, settings)` refines the best few by measurement; without it the
     speed formula decides. `compilation(plan)` says what compiling the chosen model would cost and save, or None
     where it is impossible; without it nothing is compiled. `peak_factor` is how much more memory runs on this
     machine took than planned. UserError if nothing fits.
 
+    On `devices` like the one that was measured, the time of a step is that of one device's share of the batch,
+    divided by the devices that work on the same sequences: what they send each other is left out.
+
     The law knows nothing of the context: where `context_for` makes it longer, which costs speed, slightly more
     budget can promise slightly less.
     """
-    planner = _Planner(recipe, budget, hardware, corpus, law, peak_factor)
+    planner = _Planner(recipe, budget, hardware, corpus, law, peak_factor, devices)
     shapes = planner.shapes(vocabulary_size)
     if budget.kind in {"tokens", "steps"}:
         shapes = [_compute_optimal(shapes, _given_tokens(budget), law)]
     plans = planner.ranked(shapes)[:_SHORTLIST]
     if measured_step_seconds:
-        seconds = [measured_step_seconds(plan.shape, plan.batch_size, plan.micro_batch) for plan in plans]
+        seconds = [planner.measured(plan, measured_step_seconds) for plan in plans]
         plans = planner.ranked([plan.shape for plan in plans], seconds)
     if not plans:
         raise UserError(
@@ -197,16 +210,26 @@ class _Planner:
     corpus: Corpus
     law: ExpectedLoss
     peak_factor: float
+    devices: int = 1
+
+    @property
+    def batching(self) -> Batching:
+        """What decides batches and micro-batches."""
+        return Batching(self.recipe, self.budget, self.hardware, self.devices)
 
     def shapes(self, vocabulary_size: int) -> list[Shape]:
-        """The rungs of the ladder that fit the memory; UserError if there are none."""
-        context = context_for(roughly_affordable_tokens(self.budget, self.hardware))
-        shapes = [
-            shape for shape in ladder(self.recipe.model, vocabulary_size, context) if self.micro_batch(shape)
-        ]
+        """The rungs of the ladder that can be laid out and fit the memory; UserError if there are none."""
+        budget, batching = one_device_budget(self.budget, self.devices), self.batching
+        rungs = ladder(
+            self.recipe.model, vocabulary_size, context_for(roughly_affordable_tokens(budget, self.hardware))
+        )
+        misfits = {shape: batching.misfit(shape) for shape in rungs} if self.devices > 1 else {}
+        if misfits and (misfit := next(iter(misfits.values()))) and all(misfits.values()):
+            raise misfit
+        shapes = [shape for shape in rungs if not misfits.get(shape) and batching.fitting(shape)]
         if not shapes:
             raise UserError(
-                f"no model that the recipe allows can be trained in {self.room:,} bytes of memory; choose a "
+                f"no model that the recipe allows can be trained in {batching.room:,} bytes of memory; choose a "
                 "smaller model, context or train.micro_batch, or set train.memory_limit to more than this"
             )
         return shapes
@@ -218,29 +241,33 @@ class _Planner:
 
     def plan(self, shape: Shape, seconds_a_step: float | None = None) -> Plan | None:
         """The plan, by the speed formula or a measured step; None where it does not fit."""
-        train, precision = self.recipe.train, self._precision()
-        batch_size, micro_batch = self._batch_size(shape), self.micro_batch(shape)
-        if micro_batch is None:
+        train, batching = self.recipe.train, self.batching
+        batch_size, fitting = batching.batch_size(shape), batching.fitting(shape)
+        if fitting is None:
             return None
-        seconds_a_step = seconds_a_step or step_seconds(shape, batch_size, self.hardware, precision, train)
+        if seconds_a_step is None:
+            settings = train.model_copy(update={"recompute": fitting.recompute})
+            seconds_a_step = self._shared(
+                step_seconds(shape, batching.share(shape), self.hardware, batching.precision, settings)
+            )
         step_tokens = batch_size * shape.context
-        steps = int(_affordable_steps(self.budget, shape, step_tokens, seconds_a_step))
+        steps = int(affordable_steps(self.budget, shape, step_tokens, seconds_a_step))
         if steps < (1 if self.budget.kind == "steps" else _FEWEST_STEPS):
             return None
         tokens = steps * step_tokens
-        size = non_embedding(shape)
+        size = active_non_embedding(shape)
         expected = self.law.bits_per_byte(
             size, effective_tokens(tokens, self.corpus.tokens), self.corpus.compressibility
         )
         return Plan(
             shape=shape,
             parameters=total(shape),
-            non_embedding_parameters=size,
-            precision=precision,
+            non_embedding_parameters=non_embedding(shape),
+            precision=batching.precision,
             compile=False,
             compile_seconds=0.0,
             batch_size=batch_size,
-            micro_batch=micro_batch,
+            micro_batch=fitting.micro_batch,
             lr=train.lr or train.lr_scale * learning_rate_for(size, step_tokens, train.optimizer),
             steps=steps,
             tokens=tokens,
@@ -249,12 +276,23 @@ class _Planner:
             train_seconds=steps * seconds_a_step,
             tokens_per_second=step_tokens / seconds_a_step,
             eager_tokens_per_second=step_tokens / seconds_a_step,
-            peak_bytes=round(self.peak_factor * train_bytes(shape, micro_batch, precision, train, batch_size)),
+            peak_bytes=round(self.peak_factor * fitting.peak_bytes),
             bits_per_byte=expected,
             bits_per_byte_low=expected * (1 - self.law.relative_error),
             bits_per_byte_high=expected * (1 + self.law.relative_error),
             law=self.law.origin,
+            recompute=fitting.recompute,
+            devices=self.devices,
         )
+
+    def measured(self, plan: Plan, step_seconds: Callable[[Shape, int, TrainRecipe], float]) -> float:
+        """Seconds of one of the plan's steps, from those of one device's share of it."""
+        settings = plan.settings(self.recipe.train)
+        return self._shared(step_seconds(plan.shape, self.batching.share(plan.shape), settings))
+
+    def _shared(self, seconds: float) -> float:
+        """What one device does in `seconds`, divided among those that have the same sequences."""
+        return seconds / self.batching.sizes.model
 
     def compiled(self, plan: Plan, compilation: Compilation) -> Plan:
         """The plan with the model compiled, where that pays or the recipe asks for it; else as it was.
@@ -284,69 +322,6 @@ class _Planner:
             eager_tokens_per_second=plan.tokens_per_second,
         )
 
-    @property
-    def room(self) -> int:
-        """Bytes that training may take: the recipe's limit, or what leaves enough for all else."""
-        limit, there = self.recipe.train.memory_limit, self.hardware.memory_bytes
-        return int(_MEMORY_SHARE * there) if limit is None else min(limit, there)
-
-    def micro_batch(self, shape: Shape) -> int | None:
-        """The largest part of the batch that fits the memory, or the recipe's; None if that does not fit."""
-        train, batch_size = self.recipe.train, self._batch_size(shape)
-        fixed = train.micro_batch
-        size = fixed or batch_size
-        while train_bytes(shape, size, self._precision(), train, batch_size) > self.room:
-            if fixed or size == 1:
-                return None
-            size //= 2
-        return size
-
-    def _batch_size(self, shape: Shape) -> int:
-        return self.recipe.train.batch_size or _batch_size(shape, self.budget, self.hardware, self._precision())
-
-    def _precision(self) -> Precision:
-        wanted = self.recipe.train.precision
-        return self.hardware.precision if wanted == "auto" else wanted
-
-
-def _affordable_steps(budget: Budget, shape: Shape, step_tokens: int, seconds_a_step: float) -> float:
-    match budget.kind:
-        case "seconds":
-            return budget.amount / seconds_a_step
-        case "flops":
-            return budget.amount / (step_tokens * train_flops_per_token(shape))
-        case "tokens":
-            return budget.amount / step_tokens
-        case "steps":
-            return budget.amount
-        case "usd":
-            raise AssertionError("money is turned into time before a model is chosen")
-
-
-def _batch_size(shape: Shape, budget: Budget, hardware: Hardware, precision: str) -> int:
-    """Sequences a step by the batch rule.
-
-    A power of two divides evenly into micro-batches; down, since too few steps cost more than too small a batch.
-    """
-    tokens = tokens_of_batch_rule(shape, budget, hardware, precision)
-    return int(2 ** math.floor(math.log2(_unrounded_batch_size(tokens, shape))))
-
-
-def tokens_of_batch_rule(shape: Shape, budget: Budget, hardware: Hardware, precision: str) -> float:
-    """The tokens that the batch follows from, which themselves depend on it: by iteration."""
-    tokens = _FEWEST_TOKENS_OF_BATCH_RULE
-    for _ in range(7):
-        batch_size = _unrounded_batch_size(tokens, shape)
-        step_tokens = batch_size * shape.context
-        seconds = step_seconds(shape, round(batch_size), hardware, precision)
-        affordable = _affordable_steps(budget, shape, round(step_tokens), seconds) * step_tokens
-        tokens = max(affordable, _FEWEST_TOKENS_OF_BATCH_RULE)
-    return tokens
-
-
-def _unrounded_batch_size(tokens: float, shape: Shape) -> float:
-    return max(1.0, batch_tokens_for(tokens) / shape.context)
-
 
 def _given_tokens(budget: Budget) -> float:
     if budget.kind == "steps":
@@ -368,5 +343,6 @@ def _compute_optimal(shapes: list[Shape], tokens: float, law: ExpectedLoss) -> S
 
 def _best_for_flops(shapes: list[Shape], flops: float, law: ExpectedLoss) -> Shape:
     return min(
-        shapes, key=lambda shape: law.bits_per_byte(non_embedding(shape), flops / train_flops_per_token(shape))
+        shapes,
+        key=lambda shape: law.bits_per_byte(active_non_embedding(shape), flops / train_flops_per_token(shape)),
     )

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from groundup.plan.cluster.inference import cache_bytes_per_token
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table, Unit
 from groundup.plan.flops import forward_flops_by_part, forward_flops_per_token
-from groundup.plan.parameters import ledger, non_embedding, total
+from groundup.plan.parameters import active, ledger, non_embedding, total
 from groundup.plan.stored import StoredTensor, patterns, trained
 from groundup.plan.tensors import heads_of, product_matrices, size_text, tensors_of
 from groundup.shape import Shape
@@ -93,6 +93,7 @@ def _size_figures(shape: Shape) -> list[Figure]:
         Figure("num_heads", "heads", shape.num_heads),
         Figure("num_kv_heads", "key/value heads", shape.num_kv_heads),
         Figure("feedforward_width", "feed-forward width", shape.feedforward_width),
+        *_experts_figures(shape),
         Figure("vocabulary_size", "vocabulary", shape.vocabulary_size),
         Figure("context", "context", shape.context, "tokens"),
     ]  # fmt: skip
@@ -109,7 +110,8 @@ def _byte_figures(parameters: int) -> list[Figure]:
 
 def _token_figures(shape: Shape, length: int) -> list[Figure]:
     forward = forward_flops_per_token(shape, length)
-    in_products = sum(matrix.parameters for name, matrix in product_matrices(shape).items() if name != "embedding")
+    stored = sum(matrix.parameters for name, matrix in product_matrices(shape).items() if name != "embedding")
+    in_products = stored - (total(shape) - active(shape))
     cache = int(cache_bytes_per_token(shape, _CACHE_BITS))
     heads_width = shape.num_heads * shape.head_width
     attention = {"P": in_products, "L": shape.num_layers, "W": heads_width, "T": length}
@@ -125,6 +127,23 @@ def _token_figures(shape: Shape, length: int) -> list[Figure]:
                source="a key and a value for each layer and key/value head, in 16 bits"),
         Figure("kv_cache_bytes", f"key/value cache of {length:,} tokens", length * cache, "bytes",
                formula="T c", values={"T": length, "c": cache}),
+    ]  # fmt: skip
+
+
+def _experts_figures(shape: Shape) -> list[Figure]:
+    """How many experts a layer has, and what a token meets of them; nothing without experts."""
+    if not (shape.num_experts and shape.experts_per_token):
+        return []
+    counts = ledger(shape)
+    values = {"N": total(shape), "E": shape.num_experts, "K": shape.experts_per_token}
+    return [
+        Figure("num_experts", "experts", shape.num_experts),
+        Figure("experts_per_token", "experts of a token", shape.experts_per_token),
+        Figure("expert_width", "width of an expert", shape.expert_width),
+        Figure("active_parameters", "active parameters", active(shape), "",
+               formula="N - (gate + up + down) (1 - K / E)",
+               values=values | {name: counts[name] for name in ("gate", "up", "down")},
+               source="those that one token meets"),
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from groundup.errors import UserError
 from groundup.plan.answer import BUDGET_FACTORS, HARMLESS_EPOCHS, beside, bytes_per_token_of
+from groundup.plan.batching import tokens_of_batch_rule
 from groundup.plan.budget import Budget
 from groundup.plan.candidates import REFERENCE_BATCH_TOKENS, REFERENCE_PARAMETERS, rate_rule
 from groundup.plan.choose import (
@@ -13,7 +14,6 @@ from groundup.plan.choose import (
     alternatives,
     choose,
     choose_vocabulary,
-    tokens_of_batch_rule,
 )
 from groundup.plan.energy import co2_figure, energy_wh, full_watts
 from groundup.plan.figures import Answer, Chart, Column, Figure, Series, Table
@@ -177,7 +177,7 @@ def _learning_rate(question: Question, plan: Plan) -> Figure:
     rule = rate_rule(train.optimizer)
     return Figure("lr", "learning rate", plan.lr, formula="s min(m, r (N / n)^-a (B T / k)^b)",
                   values={"s": train.lr_scale, "m": rule.highest, "r": rule.at_reference,
-                          "N": plan.non_embedding_parameters, "n": REFERENCE_PARAMETERS, "a": rule.exponent,
+                          "N": plan.law_parameters, "n": REFERENCE_PARAMETERS, "a": rule.exponent,
                           "B": plan.batch_size, "T": plan.shape.context, "k": REFERENCE_BATCH_TOKENS,
                           "b": rule.batch_exponent},
                   source="benchmarks/LOG.md; square root: Malladi et al. 2022, arXiv:2205.10287")  # fmt: skip
@@ -187,7 +187,9 @@ def _costs(question: Question, plan: Plan) -> list[Figure]:
     shape, hardware = plan.shape, question.hardware
     seconds_a_step = plan.train_seconds / plan.steps
     speed = "calibrated here" if hardware.speed else "weights fitted to another processor"
-    memory = train_parts(shape, plan.micro_batch, plan.precision, question.recipe.train, plan.batch_size)
+    memory = train_parts(
+        shape, plan.micro_batch, plan.precision, plan.settings(question.recipe.train), plan.batch_size
+    )
     return [
         flops_figure(shape, plan.tokens),
         Figure("tokens_per_second", "throughput", plan.tokens_per_second, "tokens/s", formula="B T / t",
@@ -233,7 +235,7 @@ def _loss(question: Question, plan: Plan) -> Figure:
     fresh = effective_tokens(plan.tokens, question.corpus.tokens)
     repeated = "; D: as many fresh tokens as serve as well (Muennighoff et al. 2023, arXiv:2305.16264)"
     return Figure("bits_per_byte", "expected loss", plan.bits_per_byte, "bits per byte", formula=law.formula,
-                  values=law.constants | {"N": plan.non_embedding_parameters, "D": fresh},
+                  values=law.constants | {"N": plan.law_parameters, "D": fresh},
                   source=plan.law + (repeated if fresh < plan.tokens else ""),
                   low=plan.bits_per_byte_low, high=plan.bits_per_byte_high)  # fmt: skip
 

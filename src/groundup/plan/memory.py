@@ -17,7 +17,7 @@ from groundup.shape import Shape, family
 # What Python holds with torch, the pipeline and the kernels' code and scratch memory before there is a model; and
 # how much more than the tensors the allocator takes, whose freed blocks do not always fit what is asked for next.
 # Fitted to the peaks of processes (benchmarks/recompute.py shows both): the worst of 9 trials was 8 % off.
-_PROCESS_BYTES = 360 << 20
+PROCESS_BYTES = 360 << 20
 ALLOCATOR_SLACK = 1.25
 # A block that is computed again lies beside freed ones that do not fit it: this share of its activations more.
 _RECOMPUTED_SLACK = 0.5
@@ -28,6 +28,11 @@ EXPLICIT_UP_TO = 512
 
 Recompute = Literal["none", "selective", "full"]
 _PLAIN = TrainRecipe()
+
+
+def decided_recompute(settings: TrainRecipe) -> Recompute:
+    """What is recomputed; `auto` is for the planner, which tries one after the other, and elsewhere nothing."""
+    return "none" if settings.recompute == "auto" else settings.recompute
 
 
 class Moment(NamedTuple):
@@ -95,7 +100,7 @@ def train_parts(
     step = step_memory(shape, micro_batch, precision, settings, batch_size)
     again = int(_RECOMPUTED_SLACK * step.first_block.activations) if settings.recompute == "full" else 0
     return {
-        "process": _PROCESS_BYTES,
+        "process": PROCESS_BYTES,
         "tensors": average + step.peak + again,
         "update": update_bytes(shape, settings),
     }
@@ -117,7 +122,7 @@ def step_memory(
         settings: of which `optimizer`, `beta1` and `recompute` count.
         batch_size: sequences a step, by default those of one micro-batch.
     """
-    kinds, recompute = _Kinds(shape, precision), settings.recompute
+    kinds, recompute = _Kinds(shape, precision), decided_recompute(settings)
     batch_size = batch_size or micro_batch
     parameters, tokens = total(shape), micro_batch * shape.context
     outer = shape.vocabulary_size * shape.width
@@ -136,9 +141,11 @@ def step_memory(
     ids = 2 * 8 * batch_size * shape.context
     kept, block = shape.num_layers * kinds.kept(recompute), kinds.kept("none")
     held = short_blocks if recompute == "none" else short_blocks // shape.num_layers
+    # Autocast keeps its copies until the forward pass ends, but those of experts' stacks go with their block.
+    stacks = kinds.stacks if recompute != "none" and kinds.autocasts else 0
     return StepMemory(
         loss=Moment(
-            weights + short_blocks + short_outer + (tables if recompute == "none" else 0),
+            weights + short_blocks - 2 * stacks + short_outer + (tables if recompute == "none" else 0),
             earlier,
             states,
             tokens * (kept + kinds.end) + outer_gradient,
@@ -153,7 +160,9 @@ def step_memory(
         ),
         first_block=Moment(
             weights + held // (shape.num_layers if recompute == "none" else 1),
-            own,
+            # Stacks are large, and when two of the three get their gradients most of their block's activations
+            # are gone.
+            own - kinds.weight_size * kinds.stacks * 2 // (3 * shape.num_layers),
             states,
             tokens * block,
             ids + tokens * kinds.backward,
@@ -196,6 +205,12 @@ class _Kinds:
         self._gated = self._traits.feedforward == "swiglu"
 
     @property
+    def stacks(self) -> int:
+        """Numbers in the experts' weights."""
+        counts = ledger(self._shape)
+        return counts["gate"] + counts["up"] + counts["down"] if self._shape.num_experts else 0
+
+    @property
     def tables(self) -> int:
         """Numbers in the tables of rotary positions."""
         return 2 * self._shape.context * self._shape.head_width if self._traits.position == "rotary" else 0
@@ -227,6 +242,7 @@ class _Kinds:
         if recompute == "selective":
             linear = self._query + 2 * self._key + shape.width
             linear += shape.feedforward_width * (2 if self._gated else 1)
+            linear += (shape.experts_per_token or 0) * shape.width
             fused = 0 if self._explicit else size * self._query + 4 * shape.num_heads
             return self.residual + size * linear + fused
         return self._attention + self._feedforward
@@ -246,8 +262,17 @@ class _Kinds:
 
     @property
     def _feedforward(self) -> int:
-        hidden = self._size * self._shape.feedforward_width * (4 if self._gated else 2)
-        return self._norm(self._shape.width, rows=1) + self._size * self._shape.width + hidden
+        shape, size = self._shape, self._size
+        kept = self._norm(shape.width, rows=1) + size * shape.feedforward_width * (4 if self._gated else 2)
+        return kept + (self._routing if shape.num_experts else size * shape.width)
+
+    @property
+    def _routing(self) -> int:
+        """A mixture's router works in float32. Tokens go to their experts as copies, and come back as such."""
+        shape, size, per_token = self._shape, self._size, self._shape.experts_per_token or 0
+        router = 4 * (shape.width + (shape.num_experts or 0) + 1)
+        choices = per_token * (3 * 8 + 4 + size)  # three int64 orders, and the weights as chosen and as used
+        return router + choices + 2 * size * per_token * shape.width
 
     def _norm(self, width: int, rows: int) -> int:
         """Its input in float32, an RMS norm's result before its weight, and the statistics of each row."""

@@ -48,7 +48,7 @@ def _lion_step(shape: Shape) -> int:
 
 def _adafactor_step(shape: Shape) -> int:
     """The update of a matrix, and that of the one before."""
-    inner, query = shape.feedforward_width, shape.num_heads * shape.head_width
+    inner, query = shape.total_feedforward_width, shape.num_heads * shape.head_width
     return 4 * shape.width * max(2 * inner, shape.vocabulary_size + query)
 
 
@@ -68,9 +68,10 @@ def _adafactor(shape: Shape) -> int:
 
 
 def hidden_matrices(shape: Shape) -> list[tuple[int, int]]:
-    """Rows and columns of the matrices inside the blocks."""
+    """Rows and columns of the matrices inside the blocks; an expert's are its own."""
     query, key = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
-    inner = shape.feedforward_width
+    inner, experts = shape.expert_width or shape.feedforward_width, shape.num_experts or 1
     into = 2 if family(shape.family).feedforward == "swiglu" else 1
     block = [(query, shape.width), (key, shape.width), (key, shape.width), (shape.width, query)]
-    return (block + [(inner, shape.width)] * into + [(shape.width, inner)]) * shape.num_layers
+    block += [(shape.num_experts, shape.width)] if shape.num_experts else []
+    return (block + ([(inner, shape.width)] * into + [(shape.width, inner)]) * experts) * shape.num_layers

@@ -12,6 +12,7 @@ CATEGORIES = (
     "gate",
     "up",
     "down",
+    "router",
     "norm",
     "unembedding",
 )
@@ -21,6 +22,7 @@ def ledger(shape: Shape) -> dict[str, int]:
     """Parameters by category, biases counted with their matrices; a tied unembedding counts 0."""
     traits = family(shape.family)
     width, layers, bias = shape.width, shape.num_layers, int(traits.bias)
+    inner = shape.total_feedforward_width
     heads_width = shape.num_heads * shape.head_width
     kv_width = shape.num_kv_heads * shape.head_width
     gated = traits.feedforward == "swiglu"
@@ -34,9 +36,10 @@ def ledger(shape: Shape) -> dict[str, int]:
         "key": layers * kv_width * (width + bias),
         "value": layers * kv_width * (width + bias),
         "output": layers * width * (heads_width + bias),
-        "gate": layers * width * shape.feedforward_width if gated else 0,
-        "up": layers * shape.feedforward_width * (width + feedforward_bias),
-        "down": layers * width * (shape.feedforward_width + feedforward_bias),
+        "gate": layers * width * inner if gated else 0,
+        "up": layers * inner * (width + feedforward_bias),
+        "down": layers * width * (inner + feedforward_bias),
+        "router": layers * width * (shape.num_experts or 0),
         "norm": layers * (2 * norm_width + qk_norms) + norm_width,
         "unembedding": 0 if shape.tied else shape.vocabulary_size * width,
     }
@@ -51,3 +54,15 @@ def non_embedding(shape: Shape) -> int:
     """The parameters of the blocks and norms: what the scaling laws of Kaplan et al. 2020 count as N."""
     counts = ledger(shape)
     return total(shape) - counts["embedding"] - counts["position"] - counts["unembedding"]
+
+
+def active(shape: Shape) -> int:
+    """The parameters that one token meets: of a mixture of experts those that it is sent to, else all."""
+    counts = ledger(shape)
+    experts = counts["gate"] + counts["up"] + counts["down"] if shape.num_experts else 0
+    return total(shape) - experts + experts * shape.feedforward_width // shape.total_feedforward_width
+
+
+def active_non_embedding(shape: Shape) -> int:
+    """`active` without embeddings: what laws of dense models, which know no experts, are asked with."""
+    return active(shape) - (total(shape) - non_embedding(shape))

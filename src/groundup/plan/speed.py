@@ -66,6 +66,8 @@ def step_parts(
     explicit = precision != "fp32" and shape.context <= EXPLICIT_UP_TO
     traits = family(shape.family)
     values = 8 * shape.width + 4 * query + (4 if traits.feedforward == "swiglu" else 2) * shape.feedforward_width
+    if shape.experts_per_token:
+        values += 4 * shape.experts_per_token * shape.width  # to the experts and back
     if traits.qk_norm:
         values += 2 * (query + shape.num_kv_heads * shape.head_width)
 

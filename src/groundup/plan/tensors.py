@@ -33,15 +33,20 @@ def size_text(dimensions: Sequence[int]) -> str:
 
 
 def tensors_of(shape: Shape) -> dict[str, list[Tensors]]:
-    """The tensors of each category; matrices are out × in, as torch keeps them."""
+    """The tensors of each category; matrices are out × in, as torch keeps them; experts' are stacked."""
     traits = family(shape.family)
-    layers, width, inner = shape.num_layers, shape.width, shape.feedforward_width
+    layers, width, inner = shape.num_layers, shape.width, shape.expert_width or shape.feedforward_width
     heads_width = shape.num_heads * shape.head_width
     kv_width = shape.num_kv_heads * shape.head_width
     has_feedforward_bias = traits.feedforward == "gelu"
 
     def matrices(out: int, into: int, bias: bool) -> list[Tensors]:
         return [Tensors(layers, (out, into)), *([Tensors(layers, (out,))] if bias else [])]
+
+    def feedforward(out: int, into: int, bias: bool) -> list[Tensors]:
+        if shape.num_experts:
+            return [Tensors(layers, (shape.num_experts, out, into))]
+        return matrices(out, into, bias)
 
     norm_tensors = 2 if traits.norm == "layer" else 1  # scale and shift, or scale alone
     norms = [Tensors((2 * layers + 1) * norm_tensors, (width,))]
@@ -54,9 +59,10 @@ def tensors_of(shape: Shape) -> dict[str, list[Tensors]]:
         "key": matrices(kv_width, width, traits.bias),
         "value": matrices(kv_width, width, traits.bias),
         "output": matrices(width, heads_width, traits.bias),
-        "gate": matrices(inner, width, bias=False) if traits.feedforward == "swiglu" else [],
-        "up": matrices(inner, width, has_feedforward_bias),
-        "down": matrices(width, inner, has_feedforward_bias),
+        "gate": feedforward(inner, width, bias=False) if traits.feedforward == "swiglu" else [],
+        "up": feedforward(inner, width, has_feedforward_bias),
+        "down": feedforward(width, inner, has_feedforward_bias),
+        "router": matrices(shape.num_experts, width, bias=False) if shape.num_experts else [],
         "norm": norms,
         "unembedding": [] if shape.tied else [Tensors(1, (shape.vocabulary_size, width))],
     }
@@ -68,11 +74,17 @@ def product_matrices(shape: Shape) -> dict[str, Tensors]:
     Embedding and unembedding each, tied or not; no biases, norms or learned positions.
     """
     matrices = {
-        category: tensors[0]
+        category: _unstacked(tensors[0])
         for category, tensors in tensors_of(shape).items()
         if tensors and category not in ("position", "norm")
     }
     return matrices | {"unembedding": matrices["embedding"]}
+
+
+def _unstacked(tensors: Tensors) -> Tensors:
+    """Each matrix of a stack for itself."""
+    *stack, out, into = tensors.dimensions
+    return Tensors(tensors.copies * prod(stack), (out, into))
 
 
 def heads_of(shape: Shape) -> dict[str, int]:

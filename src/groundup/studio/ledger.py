@@ -9,7 +9,7 @@ from groundup.shape import Shape
 _GROUPS = {
     "embeddings": ("embedding", "position", "unembedding"),
     "attention": ("query", "key", "value", "output"),
-    "feed-forward": ("gate", "up", "down"),
+    "feed-forward": ("gate", "up", "down", "router"),
     "norms": ("norm",),
 }
 _ROLES = {
@@ -23,6 +23,7 @@ _ROLES = {
     "gate": "decides how far each feature opens",
     "up": "asks each token for a wide row of features",
     "down": "adds what the features mean to the stream",
+    "router": "chooses the experts of each token",
     "norm": "keeps the numbers of the stream in proportion",
 }
 

@@ -7,6 +7,7 @@ where later processes find it.
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -38,17 +39,24 @@ def require_compiler(device: str) -> None:
 
 def compile_blocks(model: nn.Module, device: str) -> nn.Module:
     """Compile the blocks of `model` in place and return it; UserError where there is no compiler."""
-    require_compiler(device)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
-    for block in getattr(model, "blocks", ()):
-        block.compile(dynamic=False)
+    compile_modules(getattr(model, "blocks", ()), device)
     return model
 
 
+def compile_modules(modules: Iterable[nn.Module], device: str) -> None:
+    """Compile each of `modules` in place, those that are equal once; UserError where there is no compiler."""
+    require_compiler(device)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    # A router notes in the forward pass whom it sent where; what is computed again shall not note it twice.
+    torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
+    for module in modules:
+        module.compile(dynamic=False)
+
+
 def run_as_written(model: nn.Module) -> None:
-    """Take compilation off the blocks again."""
-    for block in getattr(model, "blocks", ()):
-        block._compiled_call_impl = None
+    """Take compilation off a model again."""
+    for module in model.modules():
+        module._compiled_call_impl = None
 
 
 def compiler_errors() -> tuple[type[Exception], ...]:

@@ -20,11 +20,14 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def set_threads(wanted: int | None) -> int:
-    """Use `wanted` threads, or one a physical core: a second thread on a core only waits for its units."""
+def set_threads(wanted: int | None, processes: int = 1) -> int:
+    """Use `wanted` threads, or one a physical core: a second thread on a core only waits for its units.
+
+    So many `processes` on this machine share its cores.
+    """
     threads = wanted or psutil.cpu_count(logical=False) or torch.get_num_threads()
     allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else threads
-    torch.set_num_threads(min(threads, allowed) if wanted is None else wanted)
+    torch.set_num_threads(max(1, min(threads, allowed) // processes) if wanted is None else wanted)
     return torch.get_num_threads()
 
 

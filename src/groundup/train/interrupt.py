@@ -1,16 +1,23 @@
 """Ctrl-C and SIGTERM: finish the step, save, then stop. A second one stops at once."""
 
+import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 
 class Interrupt:
-    """While this context is open, the first SIGINT or SIGTERM sets `signal` instead of killing the process."""
+    """While this context is open, the first SIGINT or SIGTERM sets `signal` instead of killing the process.
 
-    def __init__(self) -> None:
+    What comes within `echo_seconds` after it counts as the same: torchrun passes on to its processes what they may
+    have been sent by a batch system too.
+    """
+
+    def __init__(self, echo_seconds: float = 0.0) -> None:
         self.signal: int | None = None
+        self._echo_seconds, self._noted = echo_seconds, 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -23,11 +30,16 @@ class Interrupt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._give_back()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self.signal = number
-        for caught, handler in self._previous.items():
-            signal.signal(caught, handler)
+        if self.signal is None:
+            self.signal, self._noted = number, time.monotonic()
+        elif time.monotonic() - self._noted > self._echo_seconds:
+            self._give_back()
+            os.kill(os.getpid(), number)
+
+    def _give_back(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -18,15 +18,18 @@ _MATRIX = 1024
 _COPY_BYTES = 64 << 20
 
 
-def measure(settings: TrainRecipe) -> Hardware:
-    """Time square matrix products in both precisions and a large copy, and read what the system says."""
+def measure(settings: TrainRecipe, processes: int = 1) -> Hardware:
+    """Time square matrix products in both precisions and a large copy, and read what the system says.
+
+    It is what one of so many `processes` on this machine can have of it.
+    """
     device = choose_device(settings.device)
-    threads = set_threads(settings.threads)
+    threads = set_threads(settings.threads, processes)
     return Hardware(
         name=processor_name() if device == "cpu" else torch.cuda.get_device_name() if device == "cuda" else device,
         device=device,
         threads=threads,
-        memory_bytes=_memory(device),
+        memory_bytes=_memory(device, processes),
         flops_fp32=_matrix_flops(torch.float32, device),
         flops_bf16=_matrix_flops(torch.bfloat16, device),
         memory_bandwidth=_copy_bandwidth(device),
@@ -73,10 +76,10 @@ def _copy_bandwidth(device: str) -> float:
     return 2.0 * _COPY_BYTES / repeat(copy, seconds=0.2).median
 
 
-def _memory(device: str) -> int:
+def _memory(device: str, processes: int) -> int:
     if device == "cuda":
         return int(torch.cuda.get_device_properties(0).total_memory)
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // processes
 
 
 def _has_bf16(device: str) -> bool | None:

@@ -16,7 +16,7 @@ from groundup.plan.hardware import Precision
 from groundup.plan.memory import decided_recompute
 from groundup.recipe import ParallelRecipe, TrainRecipe
 from groundup.shape import Shape
-from groundup.train.compile import compile_blocks, compiler_errors, run_as_written
+from groundup.train.compile import compile_blocks, compile_modules, compiler_errors, run_as_written
 from groundup.train.device import synchronise
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 from groundup.train.precision import WorkingCopy, autocast
@@ -164,5 +164,5 @@ def lay_out(
         computing=partial(autocast, device, precision),
         weights=torch.bfloat16 if precision == "bf16-weights" else None,
         recomputing=decided_recompute(settings),
-        compiled=partial(compile_blocks, device=device) if settings.compile == "on" else None,
+        compiled=partial(compile_modules, device=device) if settings.compile == "on" else None,
     )

@@ -4,7 +4,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import nn
 
@@ -13,6 +13,7 @@ from groundup.objective import Objective
 from groundup.plan.hardware import Precision
 from groundup.recipe import TrainRecipe
 from groundup.train import checkpoints
+from groundup.train.agreement import decide
 from groundup.train.averaging import WeightAverage
 from groundup.train.checkpoint_writer import CheckpointWriter
 from groundup.train.checkpoints import TrainState
@@ -24,8 +25,13 @@ from groundup.train.progress import Progress
 from groundup.train.schedules import batch_windows, share_of_peak
 from groundup.train.step import StepResult, TrainStep
 
+if TYPE_CHECKING:
+    from groundup.parallel.many import ManyDevices
+
 # So many windows are read at once, ahead of the steps that they are for; at least those of a step.
 _WINDOWS_AHEAD = 256
+# torchrun passes on a signal that its processes may have got from elsewhere a moment before.
+_ECHO_SECONDS = 1.0
 
 
 class Validation(NamedTuple):
@@ -69,7 +75,10 @@ class Hooks(Protocol):
 
 
 class Trainer:
-    """Trains `model` on `batches` until `progress` is over; everything else was arranged before."""
+    """Trains `model` on `batches` until `progress` is over; everything else was arranged before.
+
+    With `devices`, from `lay_out`, it does so together with other processes, which call the same methods.
+    """
 
     def __init__(
         self,
@@ -83,14 +92,17 @@ class Trainer:
         checkpoint_folder: Path,
         metrics: MetricsWriter,
         hooks: Hooks,
+        devices: "ManyDevices | None" = None,
     ):
         assert settings.lr is not None and settings.batch_size is not None, "the planner fills them in"
         self.model, self.batches, self.settings = model, batches, settings
-        self.take_step = TrainStep(model, objective, settings, precision=precision, device=device)
+        self.take_step = TrainStep(model, objective, settings, precision=precision, device=device, devices=devices)
         self.average = WeightAverage(model, settings.ema) if settings.ema is not None else None
         self.writer = CheckpointWriter(checkpoint_folder, settings.keep_checkpoints)
         self.metrics, self.hooks = metrics, hooks
         self.peak_lr, self.batch_size = settings.lr, settings.batch_size
+        self._least_batch = devices.grid.layout.least_batch if devices else settings.micro_batch or self.batch_size
+        self._echo_seconds = _ECHO_SECONDS if devices else 0.0
         self.state = TrainState()
         self._start = time.monotonic()
         self._saved_step: int | None = None
@@ -111,24 +123,27 @@ class Trainer:
         saving = _SaveSchedule(self.settings, self.writer)
         fraction = progress.fraction(self.state.step - 1) if self.state.step else 0.0
         stretch = max(_WINDOWS_AHEAD, self.batch_size)
-        with Prefetch(self.batches, stretch) as batches, self.writer, Interrupt() as interrupt:
+        interrupt = Interrupt(self._echo_seconds)
+        with Prefetch(self.batches, stretch) as batches, self.writer, interrupt:
             while not progress.finished(self.state.step):
                 self._validate_if_due(fraction)
                 fraction = progress.fraction(self.state.step)
                 self._take_step(batches, fraction)
                 self.writer.raise_failure()
-                if interrupt.signal is not None:
+                signal, save = decide(interrupt.signal, saving.is_due(self.state.step))
+                if signal is not None:
                     self.save()
                     self.writer.wait()
-                    raise Interrupted(self.state, interrupt.signal)
-                if saving.is_due(self.state.step):
+                    raise Interrupted(self.state, signal)
+                if save:
                     self.save()
                     saving.restart()
             self.save()
             self.validate(last=True)
             self.writer.wait()
-            if interrupt.signal is not None:
-                raise Interrupted(self.state, interrupt.signal)
+            signal, _ = decide(interrupt.signal, save=False)
+            if signal is not None:
+                raise Interrupted(self.state, signal)
         if self.average is not None:
             self.average.adopt()
         return self.state
@@ -187,7 +202,7 @@ class Trainer:
         count = batch_windows(
             fraction,
             self.batch_size,
-            settings.micro_batch or self.batch_size,
+            self._least_batch,
             settings.batch_warmup,
             settings.batch_warmup_from,
         )
@@ -195,7 +210,7 @@ class Trainer:
         windows = batches.windows(state.windows, count)
         waited = time.monotonic() - before
         # Compiling for every size that the batch has while it grows would take longer than it saves.
-        growing = count < self.batch_size and count % (settings.micro_batch or self.batch_size) != 0
+        growing = count < self.batch_size and count % self._least_batch != 0
         with eager() if growing else nullcontext():
             result = self.take_step(windows, self.peak_lr * share)
         self._refuse_unusable(result)

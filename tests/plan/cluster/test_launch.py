@@ -48,8 +48,9 @@ def _check_command(called: list[str]) -> None:
     """All devices are used, by groundup, with the layout."""
     flags = dict(flag.removeprefix("--").split("=", 1) for flag in called if re.match("--[a-z-]+=", flag))
     assert int(flags["nnodes"]) * int(flags["nproc-per-node"]) == 64
+    assert int(flags["max-restarts"]) > 0
     program = called[called.index("--no-python") + 1 :]
-    assert program[:4] == ["groundup", "train", "--recipe", "mine with spaces.toml"]
+    assert program[:3] == ["groundup", "train", "mine with spaces.toml"]
     overrides = parse_overrides([value for flag, value in pairwise(program) if flag == "--set"])
     assert overrides == {
         "parallel.data": 8,
@@ -93,14 +94,16 @@ def test_sky_is_a_task_of_so_many_nodes(tmp_path: Path) -> None:
     task = yaml.safe_load(emit("sky", _LAYOUT, _CLUSTER, "mine with spaces.toml"))
     assert task["num_nodes"] == 8
     assert task["resources"] == {"accelerators": "H100:8"}
-    called = _run(task["run"], tmp_path, SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2", SKYPILOT_NODE_RANK="1")
+    (volume,) = task["volumes"]
+    script = task["run"].replace(volume, str(tmp_path / "volume"))
+    called = _run(script, tmp_path, SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2", SKYPILOT_NODE_RANK="1")
     _check_command(called)
     assert {"--master-addr=10.0.0.1", "--node-rank=1"} <= set(called)
     subprocess.run(["bash", "-n", "-c", task["setup"]], check=True)
 
 
 def test_kubernetes_is_an_indexed_job_whose_pods_find_each_other(tmp_path: Path) -> None:
-    service, job = yaml.safe_load_all(emit("k8s", _LAYOUT, _CLUSTER, "mine with spaces.toml"))
+    claim, service, job = yaml.safe_load_all(emit("k8s", _LAYOUT, _CLUSTER, "mine with spaces.toml"))
     name = job["metadata"]["name"]
     assert (service["kind"], service["spec"]["clusterIP"]) == ("Service", "None")
     assert service["spec"]["selector"] == {"job-name": name}
@@ -113,6 +116,10 @@ def test_kubernetes_is_an_indexed_job_whose_pods_find_each_other(tmp_path: Path)
     assert container["resources"]["limits"] == {"nvidia.com/gpu": 8}
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert container["command"] == ["bash", "-c"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    (shared,) = [volume["name"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    (place,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == shared]
+    assert container["workingDir"] == place
     called = _run(container["args"][0], tmp_path, JOB_COMPLETION_INDEX="3")
     _check_command(called)
     # The first pod of an Indexed Job is called NAME-0, in the domain of the Service.
@@ -122,12 +129,12 @@ def test_kubernetes_is_an_indexed_job_whose_pods_find_each_other(tmp_path: Path)
 def test_kubernetes_takes_a_recipe_file_along(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text('name = "mine"\n\n[train]\nlr = 1e-3\n')
-    config, _, job = yaml.safe_load_all(emit("k8s", _LAYOUT, _CLUSTER, str(recipe)))
+    config, _, _, job = yaml.safe_load_all(emit("k8s", _LAYOUT, _CLUSTER, str(recipe)))
     assert config["data"]["recipe.toml"].strip() == recipe.read_text().strip()
     pod = job["spec"]["template"]["spec"]
     (folder,) = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "recipe"]
     assert {"name": "recipe", "configMap": {"name": config["metadata"]["name"]}} in pod["volumes"]
-    assert f"--recipe {folder}/recipe.toml" in pod["containers"][0]["args"][0]
+    assert f"groundup train {folder}/recipe.toml" in pod["containers"][0]["args"][0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,6 +148,12 @@ def test_every_kind_uses_all_devices(kind: str, hardware: str) -> None:
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     else:
         assert list(yaml.safe_load_all(text))
+
+
+def test_copies_and_experts_are_told_where_there_are_any() -> None:
+    hybrid = settings(Layout(data=4, replicate=2, zero=3, expert=2))
+    assert {"parallel.replicate=2", "parallel.expert=2", "parallel.zero=3"} <= set(hybrid)
+    assert not [one for one in settings(_LAYOUT) if "replicate" in one or "expert" in one]
 
 
 def test_virtual_stages_are_told_where_there_are_any() -> None:

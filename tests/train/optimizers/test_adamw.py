@@ -9,6 +9,8 @@ from groundup.recipe import TrainRecipe
 from groundup.shape import FAMILIES, Shape
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 
+from ...shapes import experts
+
 SETTINGS = TrainRecipe(optimizer="adamw", lr=1.0, weight_decay=0.3, beta1=0.8, beta2=0.95)
 EPSILON = 1e-8
 
@@ -51,6 +53,7 @@ def test_decay_acts_on_matrices_alone() -> None:
                 vocabulary_size=30,
                 context=8,
                 tied=False,
+                **experts(family),
             )
         )
         before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
@@ -60,7 +63,7 @@ def test_decay_acts_on_matrices_alone() -> None:
             weight.grad = torch.zeros_like(weight)
         optimizer.step()
         for name, weight in model.named_parameters():
-            kept = 1 - 0.1 * 0.3 if weight.dim() == 2 else 1.0
+            kept = 1 - 0.1 * 0.3 if weight.dim() >= 2 else 1.0
             torch.testing.assert_close(weight.detach(), kept * before[name], msg=name)
 
 

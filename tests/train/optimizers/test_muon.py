@@ -2,12 +2,15 @@ import pytest
 import torch
 from torch import nn
 
+from groundup.model.experts import StackedLinear
 from groundup.model.registry import build
 from groundup.recipe import TrainRecipe
 from groundup.shape import FAMILIES, Shape
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 from groundup.train.optimizers.groups import hidden_matrices
 from groundup.train.optimizers.muon import orthogonalise
+
+from ...shapes import experts
 
 SETTINGS = TrainRecipe(optimizer="muon", lr=1.0, weight_decay=0.3, beta1=0.8, beta2=0.95)
 
@@ -25,6 +28,7 @@ def _model(family: str = "llama", tied: bool = False) -> nn.Module:
         vocabulary_size=30,
         context=8,
         tied=tied,
+        **experts(family),
     )
     return build(shape)
 
@@ -78,5 +82,27 @@ def test_embeddings_and_the_way_back_to_words_are_not_orthogonalised(family: str
     model = _model(family, tied)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     hidden = {names[id(parameter)] for parameter in hidden_matrices(model)}
-    matrices = {name for name, parameter in model.named_parameters() if parameter.dim() == 2}
+    matrices = {name for name, parameter in model.named_parameters() if parameter.dim() >= 2}
     assert matrices - hidden == {name for name in matrices if not name.startswith("blocks.")}
+
+
+def test_each_expert_of_a_stack_steps_as_a_matrix_of_its_own() -> None:
+    """Stacks beside the matrices that they are made of: the same steps, and those of the other matrices too."""
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randn(3, 12, 8, generator=random)
+    stack, apart = StackedLinear(3, 8, 12), nn.ModuleList(nn.Linear(8, 12, bias=False) for _ in range(3))
+    with torch.no_grad():
+        stack.weight.copy_(drawn)
+        for linear, matrix in zip(apart, drawn, strict=True):
+            linear.weight.copy_(matrix)
+    models = [nn.Sequential(stack, nn.LayerNorm(12)), nn.Sequential(*apart, nn.LayerNorm(12))]
+    optimizers = [build_optimizer(model, SETTINGS) for model in models]
+    for _ in range(3):
+        stack.weight.grad = torch.randn(3, 12, 8, generator=random)
+        for linear, gradient in zip(apart, stack.weight.grad, strict=True):
+            linear.weight.grad = gradient.clone()
+        for optimizer in optimizers:
+            set_learning_rate(optimizer, 0.02)
+            optimizer.step()
+    assert torch.equal(stack.weight, torch.stack([linear.weight for linear in apart]))
+    assert optimizers[0].param_groups[0]["orthogonal"]

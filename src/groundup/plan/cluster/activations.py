@@ -74,6 +74,8 @@ def token_bytes(
     traits = family(shape.family)
     hidden = 4 if traits.feedforward == "swiglu" else 2
     inside: float = value_bytes * (2 * query + 2 * key + hidden * shape.feedforward_width)
+    if shape.experts_per_token:
+        inside += 2 * value_bytes * shape.experts_per_token * shape.width  # what goes to experts and comes back
     if traits.qk_norm:
         inside += value_bytes * (query + key)
     if recompute == "none":

@@ -11,7 +11,7 @@ from groundup.plan.cluster.devices import Cluster
 from groundup.plan.cluster.search import Candidate, search
 from groundup.plan.cluster.states import StateRecipe
 from groundup.plan.flops import train_flops_per_token
-from groundup.plan.parameters import non_embedding, total
+from groundup.plan.parameters import active, active_non_embedding, total
 from groundup.plan.scaling.batch import kaplan_critical_batch
 from groundup.plan.scaling.fitted import FittedLaw
 from groundup.plan.scaling.laws import KaplanLaw
@@ -162,7 +162,7 @@ class ClusterChooser:
         """N as the law's runs count it: without embeddings in those of our sweeps and of Kaplan et al. 2020."""
         law = self.law.law
         without = law.unit == "bits per byte" or isinstance(law, KaplanLaw)
-        return non_embedding(shape) if without else total(shape)
+        return active_non_embedding(shape) if without else active(shape)
 
     def _layout(self, shape: Shape, batch: int) -> Candidate:
         if (shape, batch) not in self.found:

@@ -78,11 +78,16 @@ class Fabric:
 
 @dataclass(frozen=True)
 class Placement:
-    """The groups that one device belongs to. `gradients` are summed over data and context together."""
+    """The groups that one device belongs to. `gradients` are summed over data and context together.
+
+    With ZeRO that is done in two parts: `shards` divide them among each other, `copies` have the same part.
+    """
 
     tensor: Group
     context: Group
     gradients: Group
+    shards: Group
+    copies: Group
     pipeline: Group
 
 
@@ -97,6 +102,8 @@ def place(layout: Layout, node_size: int) -> Placement:
         tensor=group(tensor, 1),
         context=group(layout.context, tensor),
         gradients=group(replicas, tensor),
+        shards=group(layout.zero_devices, tensor),
+        copies=group(layout.replicate, tensor * layout.zero_devices),
         pipeline=group(layout.pipeline, tensor * replicas),
     )
 
@@ -121,10 +128,16 @@ def context_seconds(fabric: Fabric, group: Group, size: float) -> float:
     return (group.size - 1) * fabric.send(size, group)
 
 
-def gradient_seconds(fabric: Fabric, group: Group, zero: int, parameters: float, gradient_bytes: float) -> float:
-    """Summing the gradients of `parameters` over the replicas: once, all-reduce, or with ZeRO a reduce-scatter."""
-    size = parameters * gradient_bytes
-    return fabric.reduce_scatter(size, group) if zero else fabric.all_reduce(size, group)
+def gradient_seconds(fabric: Fabric, groups: Placement, zero: int, parameters: float, bytes_each: float) -> float:
+    """Summing the gradients of `parameters`, of so many bytes each, over the replicas: once, all-reduce.
+
+    With ZeRO a reduce-scatter; where there are copies of the parts, these are then summed over the copies.
+    """
+    size = parameters * bytes_each
+    if not zero:
+        return fabric.all_reduce(size, groups.gradients)
+    among_copies = fabric.all_reduce(size / groups.shards.size, groups.copies)
+    return fabric.reduce_scatter(size, groups.shards) + among_copies
 
 
 def weight_seconds(fabric: Fabric, group: Group, parameters: float, weight_bytes: float) -> float:

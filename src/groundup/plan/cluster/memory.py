@@ -165,7 +165,7 @@ def keeps_gathered(layout: Layout) -> bool:
 
 def has_whole_layers(layout: Layout, stage: Stage) -> bool:
     """Whether ZeRO has some layers whole while the rest is divided: their gradients and, from 3 on, weights."""
-    return stage.layers > 0 and layout.zero >= 2 and layout.data * layout.context > 1
+    return stage.layers > 0 and layout.zero >= 2 and layout.zero_devices > 1
 
 
 def _device_stages(shape: Shape, layout: Layout) -> tuple[Stage, ...]:
@@ -203,10 +203,10 @@ class _Counter:
         """The memory of a device of this stage."""
         layout, constants = self._layout, self._constants
         parameters = stage.parameters / layout.tensor
-        replicas = layout.data * layout.context
-        states = state_bytes(self._recipe, parameters, layout.zero, replicas)
+        shards = layout.zero_devices
+        states = state_bytes(self._recipe, parameters, layout.zero, shards)
         # From ZeRO-2 on gradients are divided as soon as a layer has them.
-        buckets = constants.parameter_bytes * parameters / (replicas if layout.zero >= 2 else 1)
+        buckets = constants.parameter_bytes * parameters / (shards if layout.zero >= 2 else 1)
         copies = self._copies(stage)
         in_flight_ = in_flight(layout, stage.index)
         kept = in_flight_ * stage.layers * constants.activations * self._kept + stage.layers * self._gathered

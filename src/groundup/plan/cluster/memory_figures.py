@@ -59,11 +59,11 @@ def _states(layout: Layout, recipe: StateRecipe, memory: DeviceMemory) -> list[F
         "optimizer": ("K", recipe.master + recipe.optimizer, 1),
     }
     values: dict[str, Value] = {"N": peak.stage.parameters, "t": layout.tensor}
-    replicas: dict[str, Value] = {"d": layout.data * layout.context}
+    shards: dict[str, Value] = {"d": layout.zero_devices}
     return [
         Figure(f"{name}_bytes", name, getattr(moment, name), "bytes",
                formula=f"{symbol} N / (t d)" if layout.zero >= divided_from else f"{symbol} N / t",
-               values=values | {symbol: size} | (replicas if layout.zero >= divided_from else {}), source=_ZERO)
+               values=values | {symbol: size} | (shards if layout.zero >= divided_from else {}), source=_ZERO)
         for name, (symbol, size, divided_from) in bytes_a_parameter.items()
     ]  # fmt: skip
 
@@ -100,9 +100,8 @@ def _other(shape: Shape, layout: Layout, recipe: StateRecipe, memory: DeviceMemo
     peak, constants = memory.at_peak, memory.constants
     parameters: dict[str, Value] = {"N": peak.stage.parameters, "t": layout.tensor}
     buckets = parameters | {"x": constants.parameter_bytes}
-    replicas = layout.data * layout.context
     terms: dict[str, Mapping[str, Value]] = (
-        {"x N / (t d)": buckets | {"d": replicas}} if layout.zero >= 2 else {"x N / t": buckets}
+        {"x N / (t d)": buckets | {"d": layout.zero_devices}} if layout.zero >= 2 else {"x N / t": buckets}
     )
     if layout.tensor > 1:
         terms["u H"] = {"u": constants.buffers, "H": hidden_bytes(shape, layout, recipe.value_bytes)}

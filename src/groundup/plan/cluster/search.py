@@ -239,7 +239,7 @@ class _Search:
     def _memory_if_it_fits(self, layout: Layout) -> DeviceMemory | None:
         # The states alone tell of most that do not fit, and are quickly counted.
         least = total(self.shape) / layout.tensor / layout.pipeline
-        states = state_bytes(self.recipe, least, layout.zero, layout.data * layout.context)
+        states = state_bytes(self.recipe, least, layout.zero, layout.zero_devices)
         if states.total > self.room:
             return None
         memory = device_memory(self.shape, layout, self.recipe)

@@ -70,9 +70,9 @@ def state_recipe(name: str) -> StateRecipe:
 
 
 def state_bytes(recipe: StateRecipe, parameters: float, zero: Zero = 0, shards: int = 1) -> StateBytes:
-    """Bytes on a device that computes with `parameters`, with replicas of them on `shards` devices.
+    """Bytes on a device that computes with `parameters`, divided over `shards` devices that have the same.
 
-    ZeRO-1 divides master weights and optimizer states over the replicas, ZeRO-2 gradients too, ZeRO-3 also weights
+    ZeRO-1 divides master weights and optimizer states over them, ZeRO-2 gradients too, ZeRO-3 also weights
     (Rajbhandari et al. 2020, arXiv:1910.02054).
     """
     return StateBytes(

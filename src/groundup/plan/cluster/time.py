@@ -233,7 +233,7 @@ class TimeModel:
 
         count = layout.accumulation
         slot = sum(slowest) + handover
-        data = self._data(layout, groups.gradients, parameters, slot)
+        data = self._data(layout, groups, parameters, slot)
         return StepTime(
             compute=count * slowest.compute,
             recompute=count * slowest.recompute,
@@ -294,19 +294,19 @@ class TimeModel:
         )
         return _FORWARD_AND_BACKWARD * max(0.0, ring - attention)
 
-    def _data(self, layout: Layout, group: communication.Group, parameters: float, slot: float) -> float:
+    def _data(self, layout: Layout, groups: communication.Placement, parameters: float, slot: float) -> float:
         """Exposed communication between replicas: of gradients, and with ZeRO of weights."""
-        if group.size == 1:
+        if groups.gradients.size == 1:
             return 0.0
         constants, fabric = self._constants, self._fabric
         gradients = communication.gradient_seconds(
-            fabric, group, layout.zero, parameters, min(4, self._recipe.gradients)
+            fabric, groups, layout.zero, parameters, min(4, self._recipe.gradients)
         )
         backward = slot * (_FORWARD_AND_BACKWARD - 1) / _FORWARD_AND_BACKWARD
         if layout.zero == 0:
             return gradients - min(gradients, constants.overlap * backward)
         # What is divided is summed after the backward pass, as measured; weights are gathered after the update.
-        weights = communication.weight_seconds(fabric, group, parameters, self._recipe.weights)
+        weights = communication.weight_seconds(fabric, groups.shards, parameters, self._recipe.weights)
         if layout.zero == 1:
             return gradients + weights
         if layout.zero == 2:
@@ -320,5 +320,5 @@ class TimeModel:
         """Gradients are measured, clipped, used and cleared; states and master weights read and written."""
         recipe = self._recipe
         traffic = 5 * recipe.gradients + 2 * (recipe.master + recipe.optimizer) + recipe.weights
-        share = layout.data * layout.context if layout.zero else 1
+        share = layout.zero_devices if layout.zero else 1
         return parameters * traffic / share / self._memory

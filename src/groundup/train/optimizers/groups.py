@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from groundup.model.experts import StackedLinear
+
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups. Decay acts on matrices only: to shrink norms and biases towards zero has no meaning."""
@@ -15,8 +17,16 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The matrices that map one hidden state to another: neither embeddings nor the way back to words."""
+    """The matrices that map one hidden state to another: neither embeddings nor the way back to words.
+
+    Those of experts come as stacks (E, out, in).
+    """
     outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     if isinstance(unembedding := getattr(model, "unembedding", None), nn.Linear):
         outer.add(id(unembedding.weight))
-    return [parameter for parameter in model.parameters() if parameter.dim() == 2 and id(parameter) not in outer]
+    stacks = {id(module.weight) for module in model.modules() if isinstance(module, StackedLinear)}
+    return [
+        parameter
+        for parameter in model.parameters()
+        if id(parameter) in stacks or (parameter.dim() == 2 and id(parameter) not in outer)
+    ]

@@ -6,13 +6,14 @@ AdamW's (Liu et al. 2025, arXiv:2502.16982), and one learning rate and one decay
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from groundup.parallel.divided import is_divided, local, own_part, whole
 from groundup.recipe import TrainRecipe
 from groundup.train.optimizers.groups import hidden_matrices
 
@@ -52,15 +53,29 @@ class Muon(Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
         directions = torch._foreach_lerp(gradients, momenta, _MOMENTUM)  # Nesterov's
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        if any(map(is_divided, parameters)):
+            self._step_divided(group, parameters, directions)
+            return
         by_shape: defaultdict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for parameter, direction in zip(parameters, directions, strict=True):
+        for parameter, direction in zip(_matrices(parameters), _matrices(directions), strict=True):
             wide = _wide(parameter)
             by_shape[wide.shape[0], wide.shape[1]].append((wide, _wide(direction)))
         for (_, long_side), pairs in by_shape.items():
             weights, given = zip(*pairs, strict=True)
             orthogonal = orthogonalise(torch.stack(given))
-            lr = group["lr"] * _RMS_OF_ADAMW * math.sqrt(long_side)
-            torch._foreach_add_(list(weights), list(orthogonal.unbind()), alpha=-lr)
+            torch._foreach_add_(list(weights), list(orthogonal.unbind()), alpha=-_step_size(group, long_side))
+
+    def _step_divided(
+        self, group: dict[str, Any], parameters: Sequence[Tensor], directions: Sequence[Tensor]
+    ) -> None:
+        """Of matrices divided over processes, each orthogonalises all and keeps its own part."""
+        for parameter, direction in zip(parameters, directions, strict=True):
+            wide_NRC = torch.stack([_wide(matrix) for matrix in _matrices([whole(direction)])])
+            orthogonal = orthogonalise(wide_NRC)
+            if orthogonal.shape[-2:] != direction.shape[-2:]:
+                orthogonal = orthogonal.mT
+            update = orthogonal.reshape(direction.shape)
+            local(parameter).add_(own_part(update, parameter), alpha=-_step_size(group, wide_NRC.shape[-1]))
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -68,6 +83,17 @@ class Muon(Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         momentum: Tensor = state["momentum"]
         return momentum
+
+
+def _step_size(group: dict[str, Any], long_side: int) -> float:
+    """Of which an orthogonal matrix makes a step that is as long as AdamW's."""
+    return float(group["lr"] * _RMS_OF_ADAMW * math.sqrt(long_side))
+
+
+def _matrices(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Each matrix, and each of a stack of them, as a view."""
+    for tensor in tensors:
+        yield from tensor.unbind() if tensor.dim() == 3 else (tensor,)
 
 
 def _wide(matrix: Tensor) -> Tensor:

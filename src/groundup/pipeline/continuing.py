@@ -1,0 +1,39 @@
+"""Going on with a run that is there: the same recipe, on other devices if need be."""
+
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from groundup.errors import UserError
+from groundup.recipe import Recipe, known_fields
+from groundup.run import Run
+
+_LEFT_OPEN: tuple[Any, ...] = (None, "auto", [])
+# Layouts may change on the way; a vocabulary comes out smaller where there is little text.
+_MAY_DIFFER = ("parallel.", "tokenizer.vocabulary_size")
+
+
+def continue_run(folder: Path, recipe: Recipe | None) -> Run:
+    """The run in `folder`, with the layout of `recipe` from now on, if one is given.
+
+    UserError where `recipe` asks for anything else than the run does.
+    """
+    run = Run.open(folder)
+    if recipe is None or run.finished:
+        return run
+    own = run.recipe
+    for field in known_fields():
+        wanted, there = _value(recipe, field), _value(own, field)
+        if not field.startswith(_MAY_DIFFER) and wanted not in _LEFT_OPEN and wanted != there:
+            raise UserError(
+                f"{folder} holds a run with {field}={there}, not {wanted}; leave it as it was to continue, "
+                "or choose another folder with --out"
+            )
+    if own.parallel != recipe.parallel:
+        own.parallel = recipe.parallel
+        run.save_recipe(own)
+    return run
+
+
+def _value(recipe: Recipe, field: str) -> Any:
+    return reduce(getattr, field.split("."), recipe)
