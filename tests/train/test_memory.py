@@ -10,7 +10,7 @@ from groundup.objective import OBJECTIVES
 from groundup.plan.parameters import ledger, total
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
-from groundup.train.memory import CATEGORIES, PHASES, Timeline, _Tracker, record_steps
+from groundup.train.memory import CATEGORIES, PHASES, Timeline, Tracker, record_steps
 
 # Without tables of rotary positions, so that parameters are all the weights there are.
 SHAPE = Shape(
@@ -46,7 +46,7 @@ def _in(step: Timeline, phase: str, category: str) -> np.ndarray:
 
 
 def test_bytes_are_those_of_live_storages() -> None:
-    with (tracker := _Tracker(torch.device("cpu"))):
+    with (tracker := Tracker(torch.device("cpu"))):
         first = torch.ones(1000)
         second = first + first  # both are there
         del first
@@ -63,7 +63,7 @@ def test_bytes_are_those_of_live_storages() -> None:
 
 def test_what_was_there_before_counts_once_it_is_noted() -> None:
     weight = torch.ones(100)
-    with (tracker := _Tracker(torch.device("cpu"))):
+    with (tracker := Tracker(torch.device("cpu"))):
         tracker.note("weights", [weight, weight.view(10, 10)])
         made = weight * 2
     assert tracker.timeline().bytes["weights"].tolist()[-1] == 400

@@ -3,18 +3,17 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from groundup.data import Shards
 from groundup.evaluate.bits import evaluate_tokens
 from groundup.model.decoder import Decoder
-from groundup.parallel.many import ManyDevices
+from groundup.parallel.divided import is_divided
 from groundup.pipeline.display import Display, TrainingBar
 from groundup.plan.choose import Plan
 from groundup.plan.hardware import Hardware
@@ -27,6 +26,9 @@ from groundup.train.checkpoints import TrainState
 from groundup.train.compile import eager
 from groundup.train.metrics import MetricsWriter
 from groundup.train.trainer import StepReport, Validation
+
+if TYPE_CHECKING:
+    from groundup.parallel.many import ManyDevices
 
 # How much the shown loss follows the last step.
 _SMOOTHING = 0.05
@@ -52,7 +54,7 @@ class RunHooks:
         samples: MetricsWriter,
         display: Display,
         bar: TrainingBar,
-        devices: ManyDevices | None = None,
+        devices: "ManyDevices | None" = None,
     ):
         self._recipe, self._plan, self._hardware, self._devices = recipe, plan, hardware, devices
         self._tokenizer, self._samples, self._display, self._bar = tokenizer, samples, display, bar
@@ -81,7 +83,7 @@ class RunHooks:
         )
         return Validation(result.loss, result.bits_per_byte)
 
-    def _validate_together(self, devices: ManyDevices) -> Validation:
+    def _validate_together(self, devices: "ManyDevices") -> Validation:
         """Whole windows only, and the ends of documents are counted as the text's tokens are."""
         context = self._plan.shape.context
         count = (len(self._tokens) - 1) // context
@@ -140,10 +142,10 @@ class RunHooks:
         return (now - began) * (1 - fraction) / (fraction - first) if fraction > first else math.inf
 
 
-def _has_whole_model(devices: ManyDevices) -> bool:
+def _has_whole_model(devices: "ManyDevices") -> bool:
     """Whether this process, the first one, can compute with the model alone."""
     layout = devices.grid.layout
-    divided = any(isinstance(parameter, DTensor) for parameter in devices.model.parameters())
+    divided = any(map(is_divided, devices.model.parameters()))
     return dist.get_rank() == 0 and layout.context == layout.pipeline == 1 and not divided
 
 

@@ -6,13 +6,12 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from groundup.data import Batches
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build as build_model
 from groundup.objective import OBJECTIVES, Objective
-from groundup.parallel.grid import Grid
-from groundup.parallel.many import ManyDevices
 from groundup.parallel.processes import Processes, share
 from groundup.pipeline.compilation import remember_compilation
 from groundup.pipeline.display import Display
@@ -37,6 +36,9 @@ from groundup.train.progress import Progress, StepProgress, TimeProgress
 from groundup.train.schedules import steps_with_warmup
 from groundup.train.step import lay_out
 from groundup.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from groundup.parallel.many import ManyDevices
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
 
 def train_part(job: Job) -> TrainState:
     """The same together with other processes, which have been joined; the model is in the last checkpoint."""
+    from groundup.parallel.grid import Grid  # a second, which one device is spared
+
     assert job.processes is not None
     device, seed = job.hardware.device, derive(job.recipe.seed, "weights")
     set_threads(job.recipe.train.threads, job.processes.local_world_size)
@@ -106,7 +110,7 @@ def last_model(job: Job) -> Decoder:
     return model
 
 
-def _train(job: Job, model: Decoder, devices: ManyDevices | None) -> TrainState:
+def _train(job: Job, model: Decoder, devices: "ManyDevices | None") -> TrainState:
     """The loop, new or from the last intact checkpoint, with what goes on beside it."""
     recipe, run = job.recipe, job.run
     checkpoint, spent = _where_it_stands(job) if devices is None else share(_where_it_stands(job))
@@ -147,7 +151,7 @@ def _train(job: Job, model: Decoder, devices: ManyDevices | None) -> TrainState:
         state = trainer.train(progress if devices is None or not job.by_clock else SharedProgress(progress))
     if compile_seconds and devices is None:
         rates = [row["tokens_per_second"] for row in read_rows(run.metrics_file) if "tokens_per_second" in row]
-        remember_compilation(job.plan, recipe.train, job.hardware, compile_seconds, statistics.median(rates))
+        remember_compilation(job.plan, job.hardware, compile_seconds, statistics.median(rates))
     return state
 
 

@@ -38,9 +38,12 @@ class TimeProgress:
 
     seconds: float
     spent_before: float = 0.0
-    _start: float = field(default_factory=time.monotonic)
-    _last_call: float = field(default_factory=time.monotonic)
-    _step_seconds: float = 0.0
+    _start: float = field(init=False)
+    _last_call: float = field(init=False)
+    _step_seconds: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._start = self._last_call = time.monotonic()
 
     def elapsed(self) -> float:
         """Seconds of training so far, those of earlier sessions included."""
