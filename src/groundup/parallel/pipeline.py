@@ -5,7 +5,8 @@ GPipe (Huang et al. 2019, arXiv:1811.06965) takes all micro-batches forward, the
 device several parts of the model, and idles less. The schedules are PyTorch's (torch.distributed.pipelining).
 """
 
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -24,6 +25,7 @@ from groundup.model.decoder import Decoder
 from groundup.objective import Batch, Objective
 from groundup.parallel.grid import Grid
 from groundup.parallel.learner import Computing
+from groundup.plan.cluster.stages import stages as plan_stages
 
 AnySchedule: TypeAlias = ScheduleGPipe | Schedule1F1B | ScheduleInterleaved1F1B | ScheduleLoopedBFS
 
@@ -82,10 +84,11 @@ class Stage(nn.Module):
 def keep_own_layers(model: Decoder, grid: Grid) -> list[list[nn.Module]]:
     """Take from `model` what other processes of the pipeline have; the blocks of each stage that this one has.
 
-    What stays keeps its name. Earlier stages have one block more where they do not divide evenly.
+    What stays keeps its name; where it is cut, `plan.cluster.stages` says.
     """
     layout, rank = grid.layout, grid.rank("pipeline")
-    numbers = _split(model.shape.num_layers, layout.pipeline * layout.virtual_stages)
+    sizes = [stage.layers for stage in plan_stages(model.shape, layout.pipeline * layout.virtual_stages)]
+    numbers = [range(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
     own = [numbers[rank + turn * layout.pipeline] for turn in range(layout.virtual_stages)]
     stages = [[model.blocks[number] for number in stage] for stage in own]
     kept = {str(number) for stage in own for number in stage}
@@ -100,11 +103,6 @@ def keep_own_layers(model: Decoder, grid: Grid) -> list[list[nn.Module]]:
     if not is_last:
         model.norm, model.unembedding = cast(nn.Module, None), None
     return stages
-
-
-def _split(num_layers: int, parts: int) -> list[range]:
-    bounds = [num_layers * part // parts for part in range(parts + 1)]
-    return [range(first, end) for first, end in pairwise(bounds)]
 
 
 def make_stages(
@@ -126,6 +124,9 @@ class Pipeline:
         self.stages, self._grid, self._layout = stages, grid, grid.layout
         self._rank, self._size = grid.rank("pipeline"), grid.size("pipeline")
         self._schedules: dict[tuple[bool, int, int], AnySchedule] = {}
+        # Of a stage and a size of micro-batches: tensors like its `input_args` and `output_args`. Where there are
+        # none, neighbours tell each other.
+        self.examples: Callable[[int, int], dict[str, Any]] | None = None
 
     def train(self, batch: Batch, num_micro_batches: int, share: float) -> float:
         """Forward and backward; on the last process the sum of the losses times `share`, elsewhere 0."""
@@ -162,15 +163,11 @@ class Pipeline:
         """The schedule for so many micro-batches; its stages keep buffers of their size."""
         key = (trains, num_micro_batches, micro_batch)
         if key not in self._schedules:
-            self._schedules[key] = self._new_schedule(trains, num_micro_batches)
+            self._schedules[key] = self._new_schedule(*key)
         return self._schedules[key]
 
-    def _new_schedule(self, trains: bool, num_micro_batches: int) -> AnySchedule:
-        device, group, number = torch.device(self._grid.device), self._grid.group("pipeline"), len(self.stages)
-        parts: list[Any] = [
-            PipelineStage(stage, self._rank + turn * self._size, self._size * number, device, group=group)
-            for turn, stage in enumerate(self.stages)
-        ]
+    def _new_schedule(self, trains: bool, num_micro_batches: int, micro_batch: int) -> AnySchedule:
+        parts: list[Any] = [self._part(turn, micro_batch) for turn in range(len(self.stages))]
         if self._layout.schedule == "interleaved":
             many = ScheduleInterleaved1F1B if trains else ScheduleLoopedBFS
             schedule: AnySchedule = many(parts, num_micro_batches, _as_it_is, scale_grads=False)
@@ -179,6 +176,12 @@ class Pipeline:
             schedule = one(parts[0], num_micro_batches, _as_it_is, scale_grads=False)
         schedule._has_backward = trains
         return schedule
+
+    def _part(self, turn: int, micro_batch: int) -> PipelineStage:
+        index, number = self._rank + turn * self._size, self._size * len(self.stages)
+        device, group = torch.device(self._grid.device), self._grid.group("pipeline")
+        known: dict[str, Any] = self.examples(turn, micro_batch) if self.examples else {}
+        return PipelineStage(self.stages[turn], index, number, device, group=group, **known)
 
 
 def _as_it_is(output: Tensor, _target: Tensor) -> Tensor:
