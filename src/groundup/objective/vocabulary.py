@@ -40,11 +40,11 @@ class VocabularyPart(NamedTuple):
         total = all_reduce(exponentials.sum(1, keepdim=True), "sum", self.group)
         return exponentials.div_(total).to(logits_NV.dtype)
 
-    def place(self, targets_N1: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Of each target: its place among the `size` ids here, and whether it is one of them."""
-        places_N1 = targets_N1 - self.first
-        is_here_N1 = (places_N1 >= 0) & (places_N1 < size)
-        return places_N1.where(is_here_N1, 0), is_here_N1
+    def place(self, ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Of each id, in any shape: its place among the `size` that are here, and whether it is one of them."""
+        places = ids - self.first
+        are_here = (places >= 0) & (places < size)
+        return places.where(are_here, 0), are_here
 
     def whole(self, part: Tensor) -> Tensor:
         """The sum over all parts."""

@@ -10,9 +10,18 @@ and the loss.
 from functools import partial
 from typing import Any, cast
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_module
+from torch.distributed.tensor import (
+    DTensor,
+    Partial,
+    Placement,
+    Replicate,
+    Shard,
+    distribute_module,
+    distribute_tensor,
+)
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -23,6 +32,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from groundup.model.decoder import Decoder
+from groundup.objective.vocabulary import VocabularyPart
 
 
 def tensor_parallel(model: Decoder, mesh: DeviceMesh, sequence: bool) -> Decoder:
@@ -35,7 +45,7 @@ def tensor_parallel(model: Decoder, mesh: DeviceMesh, sequence: bool) -> Decoder
     norm = SequenceParallel() if sequence else _Replicated()
     whole = partial(PrepareModuleInput, desired_input_layouts=(Replicate(),))
     plan: dict[str, ParallelStyle] = {
-        "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=stream),
+        "embedding": _VocabularyParallel(stream),
         "positions": RowwiseParallel(  # (T, D)
             input_layouts=Replicate(), output_layouts=Shard(0) if sequence else Replicate()
         ),
@@ -73,6 +83,34 @@ def _pattern(name: str) -> str:
 def _whole_stream(_norm: nn.Module, _inputs: Any, x_BTD: DTensor) -> Tensor:
     """Every device needs all positions for its part of the vocabulary, and has but a part of their gradient."""
     return x_BTD.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
+
+
+class _VocabularyParallel(ParallelStyle):
+    """Each device looks up the ids that it has; for the others it adds zero.
+
+    PyTorch's RowwiseParallel does the same, but makes the gradient of the whole matrix on every device.
+    """
+
+    def __init__(self, output: Placement):
+        super().__init__()
+        self._output = output
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        weight = distribute_tensor(
+            cast(Tensor, module.weight).detach(), device_mesh, [Shard(0)], src_data_rank=None
+        )
+        module.weight = nn.Parameter(weight)
+        module.forward = partial(_look_up, module, self._output)
+        return module
+
+
+def _look_up(module: nn.Module, output: Placement, ids_BT: Tensor) -> Tensor:
+    weight_VD, part = VocabularyPart.of(cast(Tensor, module.weight))
+    assert part is not None
+    places, are_here = part.place(ids_BT, len(weight_VD))
+    x_BTD = F.embedding(places, weight_VD) * are_here[..., None]
+    summed = DTensor.from_local(x_BTD, cast(DTensor, module.weight).device_mesh, [Partial()], run_check=False)
+    return summed.redistribute(placements=[output]).to_local()
 
 
 class _Replicated(ParallelStyle):
