@@ -318,7 +318,7 @@ def test_a_time_budget_is_kept_and_ends_annealed(
 
     trainer = make_trainer(tmp_path, after_step=pass_time, final_lr=0.0, validations=3)
     trainer.train(TimeProgress(10.001))  # not 40 steps to the last bit
-    assert clock.now - began == pytest.approx(10.0)
+    assert 9.99 < clock.now - began <= 10.001
     rates = [row["lr"] for row in steps_of(tmp_path)]
     assert len(rates) == 40
     assert max(rates) > 0.9e-2

@@ -6,6 +6,7 @@ import typer
 
 from groundup.cli.answers import ExplainOption, HtmlOption, JsonOption, give
 from groundup.cli.plan_calibrate import calibrate
+from groundup.cli.plan_dryrun import dryrun
 from groundup.cli.plan_layout import layout
 from groundup.cli.plan_ledger import ledger
 from groundup.cli.plan_memory import memory
@@ -14,6 +15,7 @@ app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.command("memory")(memory)
 app.command("layout")(layout)
 app.command("ledger")(ledger)
+app.command("dryrun")(dryrun)
 app.command("calibrate")(calibrate)
 
 

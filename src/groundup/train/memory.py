@@ -9,13 +9,16 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    is_traceable_wrapper_subclass_type,
+)
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -97,7 +100,7 @@ def record_steps(
 def peak_of(step: Callable[[], None], standing: Iterable[Tensor]) -> int:
     """The greatest sum of bytes in tensors while a step is taken, those that stand before it included."""
     tensors = list(standing)
-    tracker = _Tracker(tensors[0].device)
+    tracker = Tracker(tensors[0].device)
     tracker.note("other", tensors)
     with tracker:
         step()
@@ -110,13 +113,13 @@ class _WatchedStep(TrainStep):
     def __init__(self, model: nn.Module, objective: Objective, settings: TrainRecipe, **options: Any):
         super().__init__(model, Objective(objective.collate, self._loss), settings, **options)
         self._inner_loss = objective.loss
-        self._tracker = _Tracker(torch.device(self.device))
+        self._tracker = Tracker(torch.device(self.device))
         for parameter in self._computing.parameters():
             parameter.register_post_accumulate_grad_hook(self._note_gradient)
 
     def watched(self, windows: npt.NDArray[np.int64]) -> Timeline:
         """Take a step and return its time line."""
-        self._tracker = tracker = _Tracker(torch.device(self.device))
+        self._tracker = tracker = Tracker(torch.device(self.device))
         models = [self.model] if self._computing is self.model else [self.model, self._computing]
         tracker.note("weights", (tensor for model in models for tensor in model.parameters()))
         tracker.note("weights", (tensor for model in models for tensor in model.buffers()))
@@ -158,16 +161,18 @@ class _Life:
     death: int | None = None
 
 
-class _Tracker(TorchDispatchMode):
+class Tracker(TorchDispatchMode):
     """Keeps the life of every storage that operators make on one device.
 
     What a storage is for often shows later than its birth (a product turns out to be a gradient): it is then taken
-    to have been that from the beginning.
+    to have been that from the beginning. What gives its memory back and takes it again are weights that FSDP
+    gathers.
     """
 
     def __init__(self, device: torch.device):
         super().__init__()
         self.phase: Phase = "forward"
+        self.looks = True
         self._device = device
         self._phases: list[Phase] = []
         self._lives: list[_Life] = []
@@ -175,7 +180,22 @@ class _Tracker(TorchDispatchMode):
         self._in_loss = False
         self._newly_computed: list[_Life] = []
 
+    def __enter__(self) -> Self:
+        """Operators are seen from here on, and storages that change their size."""
+        self._resize = torch.UntypedStorage.resize_
+        torch.UntypedStorage.resize_ = self._seen_to_resize()  # type: ignore[method-assign, assignment]
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """No longer."""
+        super().__exit__(*error)
+        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(is_traceable_wrapper_subclass_type(kind) for kind in types):
+            return NotImplemented  # it comes again, as what is computed on this device
+        if not self.looks:
+            return func(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         computes_model = self._in_loss or (self.phase == "backward" and _recomputes())
         if not computes_model:
@@ -202,6 +222,13 @@ class _Tracker(TorchDispatchMode):
         for tensor in self._tensors(list(tensors)):
             self._life(tensor).category = category
 
+    def living(self) -> dict[Category, int]:
+        """The bytes that are live now, by category."""
+        lives = [life for life in self._lives if life.death is None]
+        return {
+            category: sum(life.bytes for life in lives if life.category == category) for category in CATEGORIES
+        }
+
     def timeline(self) -> Timeline:
         """What was seen until now."""
         changes = {category: np.zeros(len(self._phases) + 1, np.int64) for category in CATEGORIES}
@@ -213,7 +240,7 @@ class _Tracker(TorchDispatchMode):
 
     def _tensors(self, tree: Any) -> list[Tensor]:
         """The tensors of a result that lie on the device that is watched."""
-        leaves = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+        leaves = (part for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) for part in _parts(leaf))
         return [leaf for leaf in leaves if leaf.device.type == self._device.type]
 
     def _life(self, tensor: Tensor, category: Category = "other") -> _Life:
@@ -221,13 +248,30 @@ class _Tracker(TorchDispatchMode):
         storage = tensor.untyped_storage()
         life = self._living.get(storage)
         if life is None:
-            life = self._living[storage] = _Life(storage.nbytes(), category, birth=len(self._phases))
-            self._lives.append(life)
-            weakref.finalize(storage, self._end, life).atexit = False
+            life = self._begin(storage, category)
+        return life
+
+    def _begin(self, storage: torch.UntypedStorage, category: Category) -> _Life:
+        life = self._living[storage] = _Life(storage.nbytes(), category, birth=len(self._phases))
+        self._lives.append(life)
+        weakref.finalize(storage, self._end, life).atexit = False
         return life
 
     def _end(self, life: _Life) -> None:
-        life.death = len(self._phases)
+        if life.death is None:
+            life.death = len(self._phases)
+
+    def _seen_to_resize(self) -> Callable[[torch.UntypedStorage, int], None]:
+        """The method that changes a storage's size, which is no operator, and then tells of it."""
+
+        def resize_(storage: torch.UntypedStorage, size: int) -> None:
+            self._resize(storage, size)
+            if (life := self._living.get(storage)) is not None and life.bytes != size:
+                life.category = "weights"
+                self._end(life)
+                self._begin(storage, "weights")
+
+        return resize_
 
     def _settle(self) -> None:
         """What a pass through the model has left behind is kept for the backward pass."""
@@ -235,6 +279,15 @@ class _Tracker(TorchDispatchMode):
             if life.death is None and life.category == "other":
                 life.category = "activations"
         self._newly_computed.clear()
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """What of a tensor that is divided over devices lies on this one; itself otherwise."""
+    if not is_traceable_wrapper_subclass_type(type(tensor)):
+        return [tensor]
+    names, _ = cast(Any, tensor).__tensor_flatten__()
+    held = (getattr(tensor, name) for name in names)
+    return [part for inner in held if isinstance(inner, Tensor) for part in _parts(inner)]
 
 
 def _recomputes() -> bool:

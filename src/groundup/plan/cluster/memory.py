@@ -145,7 +145,7 @@ def device_memory(
     """
     layout.check(shape)
     counter = _Counter(shape, layout, recipe, flash, constants)
-    return DeviceMemory(tuple(map(counter.stage, _device_stages(shape, layout))), constants)
+    return DeviceMemory(tuple(map(counter.stage, device_stages(shape, layout))), constants)
 
 
 def usable_bytes(device: "Device") -> float:
@@ -168,7 +168,7 @@ def has_whole_layers(layout: Layout, stage: Stage) -> bool:
     return stage.layers > 0 and layout.zero >= 2 and layout.zero_devices > 1
 
 
-def _device_stages(shape: Shape, layout: Layout) -> tuple[Stage, ...]:
+def device_stages(shape: Shape, layout: Layout) -> tuple[Stage, ...]:
     """What the devices of the pipeline have; with virtual stages each has one part of every round."""
     parts = stages(shape, layout.pipeline * layout.virtual_stages)
     if layout.virtual_stages == 1:

@@ -1,0 +1,140 @@
+"""What processes keep and send in a step: really (gloo), in theory, and rehearsed without the others."""
+
+from collections import Counter
+
+import pytest
+
+from groundup.objective import OBJECTIVES
+from groundup.parallel.grid import Grid
+from groundup.parallel.traffic import Collective, Traffic
+from groundup.pipeline.rehearsal import rehearse
+from groundup.pipeline.watched_step import StepOfOne, WatchedStep
+from groundup.plan.cluster.memory import device_stages
+from groundup.plan.cluster.stages import Stage
+from groundup.plan.cluster.states import state_recipe
+from groundup.plan.cluster.traffic import NumberBytes, sent_bytes
+from groundup.recipe import ParallelRecipe
+from groundup.train.step import lay_out
+from tests.parallel.processes import run
+from tests.parallel.test_many_devices import layout
+from tests.parallel.training import LR, SEED, Case, settings, small_shape, windows
+
+CASES = {
+    "data": Case(layout(data=2)),
+    "zero 1": Case(layout(data=2, zero=1)),
+    "zero 2": Case(layout(data=2, zero=2)),
+    "zero 3": Case(layout(data=2, zero=3), tied=False),
+    "tensor": Case(layout(tensor=2, sequence=False)),
+    "sequence": Case(layout(tensor=2)),
+    "context": Case(layout(context=2)),
+    "context, zero 3": Case(layout(context=2, zero=3)),
+    "pipeline": Case(layout(pipeline=2)),
+    "untied pipeline": Case(layout(pipeline=2, schedule="gpipe"), tied=False),
+    "interleaved": Case(layout(pipeline=2, schedule="interleaved", virtual_stages=2)),
+}
+
+
+def take_steps(_rank: int, cases: dict[str, Case]) -> dict[str, StepOfOne]:
+    """Of each case the second step on this process."""
+    return {name: _take(case) for name, case in cases.items()}
+
+
+def _take(case: Case) -> StepOfOne:
+    train, objective = settings(case, case.layout.micro_batch), OBJECTIVES["causal"]
+    parallel = ParallelRecipe(zero=case.layout.zero)
+    devices = lay_out(
+        small_shape(case), objective, train, parallel, Grid(case.layout, "cpu"),
+        precision="fp32", device="cpu", seed=SEED,
+    )  # fmt: skip
+    step = WatchedStep(objective, train, precision="fp32", device="cpu", devices=devices)
+    step(windows()[0], LR)
+    return step.watched(windows()[1])
+
+
+@pytest.fixture(scope="module")
+def real() -> list[dict[str, StepOfOne]]:
+    steps: list[dict[str, StepOfOne]] = run(2, take_steps, CASES)
+    return steps
+
+
+def _rehearsed(case: Case, rank: int) -> StepOfOne:
+    train = settings(case, case.layout.micro_batch)
+    parallel = ParallelRecipe(zero=case.layout.zero)
+    return rehearse(small_shape(case), case.layout, train, parallel, precision="fp32", rank=rank)
+
+
+def _stage(case: Case, rank: int) -> Stage:
+    return device_stages(small_shape(case), case.layout)[rank if case.layout.pipeline > 1 else 0]
+
+
+def _peak(step: StepOfOne) -> int:
+    """Without what has no purpose that is known: a pipeline's buffers are seen in the step that makes them."""
+    return sum(bytes_ for category, bytes_ in step.at_peak.items() if category != "other")
+
+
+def _counts(step: StepOfOne) -> Counter[Collective]:
+    """Without the few bytes by which DDP agrees on its buckets, and neighbours warm up, in one step only."""
+    return Counter(record for record in step.traffic if record.bytes > 188)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_bytes_that_are_sent_are_those_of_theory(real: list[dict[str, StepOfOne]], name: str, rank: int) -> None:
+    case = CASES[name]
+    shape = small_shape(case)
+    theory = sent_bytes(shape, case.layout, _stage(case, rank), NumberBytes(4, 4, 4, 4))
+    sent = sum(record.sent_bytes for record in real[rank][name].traffic)
+    assert sent == pytest.approx(theory.total, rel=0.02)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_states_are_those_of_the_formulas(real: list[dict[str, StepOfOne]], name: str, rank: int) -> None:
+    case, states = CASES[name], state_recipe("fp32")
+    shards = case.layout.zero_devices if case.layout.zero else 1
+    parameters = _stage(case, rank).parameters / case.layout.tensor / shards
+    step = real[rank][name]
+    assert step.standing["weights"] == pytest.approx(states.weights * parameters, rel=0.05)
+    assert step.standing["optimizer"] == pytest.approx(states.optimizer * parameters, rel=0.05)
+    assert step.ready["gradients"] == pytest.approx(states.gradients * parameters, rel=0.05)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_a_rehearsal_keeps_and_sends_what_a_run_does(
+    real: list[dict[str, StepOfOne]], name: str, rank: int
+) -> None:
+    step, rehearsed = real[rank][name], _rehearsed(CASES[name], rank)
+    assert _counts(rehearsed) == _counts(step)
+    for category in ("weights", "gradients", "optimizer"):
+        assert rehearsed.standing[category] == step.standing[category]
+        assert rehearsed.ready[category] == step.ready[category]
+    assert _peak(rehearsed) == pytest.approx(_peak(step), rel=0.05)
+
+
+def test_axes_and_sizes_of_a_hybrid() -> None:
+    """Parts of parameters are summed over the copies; weights are gathered among those that have parts."""
+    case = Case(layout(data=4, replicate=2, zero=2))
+    by_axis: Counter[tuple[str, str]] = Counter()
+    for record in _rehearsed(case, 3).traffic:
+        by_axis[record.kind, record.axis] += record.bytes
+    whole = _stage(case, 0).parameters * 4
+    micro_batches = case.layout.accumulation
+    assert by_axis["reduce-scatter", "shard"] == micro_batches * whole
+    assert by_axis["all-reduce", "replicate"] == pytest.approx(micro_batches * whole / 2, rel=0.01)
+    assert by_axis["all-gather", "shard"] == whole
+
+
+def test_what_a_ring_sends() -> None:
+    assert Collective("all-reduce", 100, 4, "").sent_bytes == 150
+    assert Collective("reduce-scatter", 100, 4, "").sent_bytes == 75
+    assert Collective("all-gather", 100, 4, "").sent_bytes == 75
+    assert Collective("send", 100, 4, "").sent_bytes == 100
+    assert Collective("all-reduce", 100, 1, "").sent_bytes == 0
+
+
+def test_sums_by_kind_and_axis() -> None:
+    traffic = Traffic()
+    traffic.records = [Collective("send", 8, 2, "pipeline"), Collective("all-gather", 8, 2, "tensor")]
+    assert traffic.sent_bytes() == 12
+    assert traffic.sent_bytes("send") == traffic.sent_bytes(axis="pipeline") == 8
