@@ -39,22 +39,26 @@ class Case(NamedTuple):
     documents: bool = False
     train: dict[str, Any] = {}  # noqa: RUF012
     parallel: dict[str, Any] = {}  # noqa: RUF012
+    shape: dict[str, Any] = {}  # noqa: RUF012
 
 
-def small_shape(family: str, tied: bool = True) -> Shape:
-    """Four layers, four heads; grouped queries where the family has them."""
-    return Shape(
-        family=family,
+def small_shape(case: Case) -> Shape:
+    """Four layers, four heads; grouped queries where the family has them, two of four experts a token likewise."""
+    experts = {"num_experts": 4, "experts_per_token": 2} if case.family == "qwen3_moe" else {}
+    shape = Shape(
+        family=case.family,
         num_layers=4,
         width=32,
         num_heads=4,
-        num_kv_heads=4 if family == "gpt2" else 2,
+        num_kv_heads=4 if case.family == "gpt2" else 2,
         head_width=8,
         feedforward_width=64,
         vocabulary_size=VOCABULARY,
         context=CONTEXT,
-        tied=tied,
+        tied=case.tied,
+        **experts,
     )
+    return shape.model_copy(update=case.shape)
 
 
 def windows() -> npt.NDArray[np.int64]:
@@ -78,8 +82,8 @@ def settings(case: Case, micro_batch: int) -> TrainRecipe:
 def alone(case: Case) -> Training:
     """On one device."""
     torch.set_num_threads(1)
-    model = build(small_shape(case.family, case.tied), SEED)
-    objective, train = _objective(case), settings(case, micro_batch=4)
+    model = build(small_shape(case), SEED)
+    objective, train = _objective(case), settings(case, case.layout.micro_batch * case.layout.data)
     step = TrainStep(model, objective, train, precision=_precision(train), device="cpu")
     losses, norms = _take(step)
     model.eval()
@@ -98,7 +102,7 @@ def _on_this(case: Case) -> Training:
     train = settings(case, layout.micro_batch)
     parallel = ParallelRecipe.model_validate({"zero": layout.zero} | case.parallel)
     devices = lay_out(
-        small_shape(case.family, case.tied),
+        small_shape(case),
         _objective(case),
         train,
         parallel,

@@ -32,6 +32,9 @@ HARDWARE = Hardware("a processor", "cpu", 2, 16 << 30, 2e11, 6e11, 3e10)
 CORPUS = Corpus(1e8, 3.6)
 
 
+EXPERTS = SHAPE.model_copy(update={"family": "qwen3_moe", "num_experts": 8, "experts_per_token": 2})
+
+
 def _recipe(parallel: dict[str, Any], **train: Any) -> Recipe:
     return parse({"parallel": parallel, "train": train, "model": {"family": "llama"}}, "test")
 
@@ -202,6 +205,53 @@ def test_n_devices_take_an_nth_of_the_time(parallel: dict[str, int]) -> None:
     many = choose(recipe, budget, HARDWARE, CORPUS, 1024, measured_step_seconds=measured, devices=4)
     assert set(asked) == {32, 32 // group_sizes(recipe.parallel, 4).data}
     assert many.train_seconds == pytest.approx(alone.train_seconds / 4)
+
+
+def _resolve_experts(
+    parallel: dict[str, Any], devices: int, shape: Shape = EXPERTS, coefficient: float = 0.0, **train: Any
+) -> Layout:
+    model = {"family": "qwen3_moe", "router_aux_loss_coef": coefficient}
+    recipe = parse({"parallel": parallel, "train": train, "model": model}, "test")
+    return resolve(recipe, devices, shape, 24, 1)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "devices"),
+    [
+        ({"expert": 2}, 2),
+        ({"expert": 4, "zero": 3}, 8),
+        ({"expert": 2, "zero": 1, "replicate": 2}, 8),
+        ({"expert": 2, "context": 2, "pipeline": 2}, 8),
+        ({"expert": 1, "zero": 3}, 3),
+    ],
+)
+def test_experts_are_divided_among_data_parallel_devices(parallel: dict[str, Any], devices: int) -> None:
+    layout = _resolve_experts(parallel, devices)
+    assert layout.expert == parallel["expert"]
+    assert layout.devices == devices
+
+
+@pytest.mark.parametrize(
+    ("parallel", "devices", "changes", "parts"),
+    [
+        ({"expert": 3}, 6, {}, ["expert=3", "num_experts=8", "data=6", "valid: 1, 2"]),
+        ({"expert": 4}, 2, {}, ["expert=4", "data=2", "valid: 1, 2"]),
+        ({"expert": 4, "zero": 1, "replicate": 2}, 4, {}, ["data=4 / replicate=2", "valid: 1, 2"]),
+        ({"expert": 2, "zero": 3}, 6, {}, ["zero=3", "3 devices", "width=256", "expert_width=384", "zero=0"]),
+        ({"expert": 2, "tensor": 2}, 4, {}, ["tensor=2", "qwen3_moe", "parallel.tensor=1"]),
+        ({"tensor": 2}, 4, {}, ["tensor=2", "qwen3_moe", "parallel.tensor=1"]),
+        ({"pipeline": 2}, 2, {"coefficient": 0.001}, ["router_aux_loss_coef=0.001", "pipeline=2", "coef=0,"]),
+        ({"expert": 2}, 2, {"optimizer": "adafactor"}, ["adafactor", "parallel.expert=1"]),
+    ],
+)
+def test_how_experts_cannot_be_divided_is_one_line(
+    parallel: dict[str, Any], devices: int, changes: dict[str, Any], parts: list[str]
+) -> None:
+    with pytest.raises(UserError) as error:
+        _resolve_experts(parallel, devices, **changes)
+    assert "\n" not in str(error.value)
+    for part in parts:
+        assert part in str(error.value)
 
 
 def _fitted(limit: int, recompute: str = "auto") -> tuple[str, int]:

@@ -31,15 +31,19 @@ class StackedLinear(nn.Module):
 
     def forward(self, x_MI: Tensor, tokens_E: Tensor) -> Tensor:
         """(M, in) -> (M, out): the first `tokens_E[0]` rows by the first expert's map, and so on."""
-        weight_EOI: Tensor = self.weight
-        device = x_MI.device.type
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-            x_MI, weight_EOI = x_MI.to(dtype), weight_EOI.to(dtype)
-        if _has_kernel(x_MI, weight_EOI):
-            ends_E = tokens_E.cumsum(0, dtype=torch.int32)
-            return F.grouped_mm(x_MI, weight_EOI.mT, offs=ends_E)
-        return _expert_by_expert(x_MI, weight_EOI, tokens_E)
+        return stacked_linear(x_MI, self.weight, tokens_E)
+
+
+def stacked_linear(x_MI: Tensor, weight_EOI: Tensor, tokens_E: Tensor) -> Tensor:
+    """As `StackedLinear`, with any maps (E, out, in)."""
+    device = x_MI.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x_MI, weight_EOI = x_MI.to(dtype), weight_EOI.to(dtype)
+    if _has_kernel(x_MI, weight_EOI):
+        ends_E = tokens_E.cumsum(0, dtype=torch.int32)
+        return F.grouped_mm(x_MI, weight_EOI.mT, offs=ends_E)
+    return _expert_by_expert(x_MI, weight_EOI, tokens_E)
 
 
 def _has_kernel(x_MI: Tensor, weight_EOI: Tensor) -> bool:
@@ -54,8 +58,11 @@ def _expert_by_expert(x_MI: Tensor, weight_EOI: Tensor, tokens_E: Tensor) -> Ten
     return torch.cat(list(starmap(linear, zip(x_MI.split(tokens_E.tolist()), weight_EOI.unbind(), strict=True))))
 
 
-# What torch.compiler.disable does, without the second that importing the compiler takes.
-_expert_by_expert._torchdynamo_disable = True  # type: ignore[attr-defined]
+def leave_to_python() -> None:
+    """Keep the compiler, when there is one, from what it cannot compile; not before, since that would import it."""
+    global _expert_by_expert  # noqa: PLW0603
+    if not hasattr(_expert_by_expert, "_torchdynamo_orig_callable"):
+        _expert_by_expert = torch.compiler.disable(_expert_by_expert)
 
 
 class Experts(nn.Module):

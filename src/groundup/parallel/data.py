@@ -11,7 +11,7 @@ ZeRO: Rajbhandari et al. 2020, arXiv:1910.02054; here by PyTorch's FSDP2 (Zhao e
 Between steps it keeps only a part of everything; what is whole in which phase of a step is the difference above.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -23,9 +23,14 @@ from torch.distributed.fsdp import (
     OffloadPolicy,
     fully_shard,
 )
+from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
+from torch.distributed.tensor import Shard
 from torch.nn.parallel import DistributedDataParallel
 
+from groundup.parallel.divided import local
+from groundup.parallel.expert import DividedExperts
 from groundup.parallel.grid import Grid
+from groundup.plan.cluster.layout import Zero
 from groundup.recipe import ParallelRecipe
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,7 +47,7 @@ def overlapped(learner: nn.Module, grid: Grid, settings: ParallelRecipe) -> Dist
         bucket_cap_mb=settings.bucket_mb,
         gradient_as_bucket_view=True,
         # Positions differ between processes that divide sequences.
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
         init_sync=False,
     )
 
@@ -77,12 +82,32 @@ def _wrap(
     last: bool,
 ) -> None:
     target = modules[0] if len(modules) == 1 else modules
-    if not settings.zero:
+    if not settings.zero and grid.layout.expert == 1:
         replicate(target, mesh=grid.tokens, mp_policy=precision, offload_policy=offload)
         return
     # What comes last in the forward pass comes first in the backward pass: to let it go would be for nothing.
     again = settings.zero == 3 and not last
-    fully_shard(target, mesh=grid.hybrid, reshard_after_forward=again, mp_policy=precision, offload_policy=offload)
+    placing = _among_copies(modules, grid) if grid.layout.expert > 1 else None
+    fully_shard(
+        target,
+        mesh=grid.hybrid,
+        reshard_after_forward=again,
+        shard_placement_fn=placing,
+        mp_policy=precision,
+        offload_policy=offload,
+    )
+
+
+def _among_copies(modules: list[nn.Module], grid: Grid) -> Callable[[nn.Parameter], ShardPlacementResult | None]:
+    """Divides the weights of experts over the processes that have the same ones, and all else as usual.
+
+    A part of each expert, since there may be fewer experts than copies.
+    """
+    divided = (part for module in modules for part in module.modules() if isinstance(part, DividedExperts))
+    experts = {parameter for part in divided for parameter in part.parameters()}
+    mesh = grid.expert_hybrid
+    info = HSDPMeshInfo(mesh, 1, 0) if mesh.ndim == 2 else FSDPMeshInfo(mesh, 0)
+    return lambda parameter: ShardPlacementResult(Shard(1), info) if parameter in experts else None
 
 
 def _buckets(blocks: Sequence[nn.Module], megabytes: float) -> Iterator[list[nn.Module]]:
@@ -90,7 +115,7 @@ def _buckets(blocks: Sequence[nn.Module], megabytes: float) -> Iterator[list[nn.
     bucket: list[nn.Module] = []
     size = 0.0
     for block in blocks:
-        own = sum(parameter.numel() for parameter in block.parameters()) * 4 / 1e6
+        own = sum(local(parameter).numel() for parameter in block.parameters()) * 4 / 1e6
         if bucket and size + own > megabytes:
             yield bucket
             bucket, size = [], 0.0
@@ -100,9 +125,11 @@ def _buckets(blocks: Sequence[nn.Module], megabytes: float) -> Iterator[list[nn.
         yield bucket
 
 
-def synchronise_gradients(wrapped: nn.Module, now: bool) -> None:
-    """Whether the next backward pass's gradients are averaged over the processes, or stay to be added up."""
+def prepare_backward(wrapped: nn.Module, is_last: bool, zero: Zero) -> None:
+    """Before a micro-batch: whether its backward pass averages gradients, and lets go of what was gathered."""
     if isinstance(wrapped, DistributedDataParallel):
-        wrapped.require_backward_grad_sync = now
+        wrapped.require_backward_grad_sync = is_last
     elif isinstance(wrapped, FSDPModule):
-        wrapped.set_requires_gradient_sync(now)
+        # Between micro-batches there is no room for whole gradients from ZeRO-2 on, for whole weights from 3 on.
+        wrapped.set_requires_gradient_sync(is_last or zero >= 2)
+        wrapped.set_reshard_after_backward(is_last or zero == 3)

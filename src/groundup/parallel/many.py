@@ -1,7 +1,7 @@
 """One training step on many devices: the model laid out over them, and what they do together.
 
-The order in which techniques are put around a model is fixed: tensor and sequence (and context), the pipeline's
-stages, recomputation, compilation, data. Then the model gets its memory and its weights.
+The order in which techniques are put around a model is fixed: tensor and sequence (context, experts), the
+pipeline's stages, recomputation, compilation, data. Then the model gets its memory and its weights.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,21 +10,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from groundup.model.decoder import Decoder
 from groundup.model.initialise import initialise
 from groundup.model.registry import assemble
 from groundup.objective import Batch, Objective
 from groundup.parallel.context import Chunks, context_parallel
-from groundup.parallel.data import overlapped, sharded, synchronise_gradients
+from groundup.parallel.data import overlapped, prepare_backward, sharded
 from groundup.parallel.divided import place_own_part, whole
+from groundup.parallel.expert import average_expert_gradients, balance_together, expert_parallel
 from groundup.parallel.grid import Grid
 from groundup.parallel.learner import Computing, Learner
 from groundup.parallel.pipeline import Pipeline, TiedEmbedding, keep_own_layers, make_stages
 from groundup.parallel.recompute import Recompute, recompute
 from groundup.parallel.tensor import tensor_parallel
+from groundup.plan.cluster.layout import Layout
 from groundup.recipe import ParallelRecipe
 from groundup.shape import Shape
 
@@ -71,10 +76,14 @@ class ManyDevices:
         if layout.context > 1:
             context_parallel(model, grid.group("context"), grid.device)
             self._chunks = Chunks(shape.context, grid.group("context"))
+        if layout.expert > 1:
+            expert_parallel(model, grid.mesh["expert"])
+        if grid.tokens.size() > 1:
+            balance_together(model, grid.tokens.get_group())
         stages = keep_own_layers(model, grid) if layout.pipeline > 1 else []
         recompute(model, recomputing)
         if compiled is not None:
-            compiled(_to_compile(model, layout.tensor))
+            compiled(_to_compile(model, layout))
         self._pipeline, self._tied = None, None
         if stages:
             parts = make_stages(model, stages, objective, computing, grid)
@@ -88,17 +97,32 @@ class ManyDevices:
     def _share_out(
         self, modules: list[nn.Module], blocks: Sequence[list[nn.Module]], weights: torch.dtype | None, seed: int
     ) -> list[nn.Module]:
-        """Wrap for data parallelism, and give the model memory and weights."""
+        """Wrap for data parallelism; the model gets its memory on the way."""
         grid, layout = self.grid, self.grid.layout
         several = grid.tokens.size() > 1
         is_plain = weights is None and self._settings.reduce == "fp32" and not self._settings.offload
-        by_ddp = several and is_plain and not layout.zero and layout.tensor == layout.pipeline == 1
-        if (several and not by_ddp) or weights is not None:
+        is_whole = not layout.zero and layout.tensor == layout.pipeline == layout.expert == 1
+        by_ddp = several and is_plain and is_whole
+        if (several and not by_ddp) or weights is not None or self._settings.offload:
             for module, own in zip(modules, blocks, strict=True):
                 sharded(module, own, grid, self._settings, weights)
-        self.model.to_empty(device="cpu" if self._settings.offload else grid.device)
+        return self._fill(modules, seed, by_ddp)
+
+    def _fill(self, modules: list[nn.Module], seed: int, by_ddp: bool) -> list[nn.Module]:
+        """Give the model memory and weights; only then buckets, which have memory too, can be put around it."""
+        self.model.to_empty(device="cpu" if self._settings.offload else self.grid.device)
         initialise(self.model, seed, place_own_part)
-        return [overlapped(module, grid, self._settings) for module in modules] if by_ddp else modules
+        return [overlapped(module, self.grid, self._settings) for module in modules] if by_ddp else modules
+
+    @property
+    def computing(self) -> Sequence[nn.Module]:
+        """The modules through which a micro-batch passes, as they are wrapped."""
+        return self._pipeline.stages if self._pipeline is not None else [self._learner]
+
+    @property
+    def gradients_are_buckets(self) -> bool:
+        """Whether gradients stay where they are sent from; dropped, they would be made twice."""
+        return self._pipeline is None and isinstance(self._learner, DistributedDataParallel)
 
     def own(self, windows: Windows) -> Windows:
         """This process's sequences of a step's windows (B, T + 1): a stretch of them."""
@@ -123,14 +147,14 @@ class ManyDevices:
             total = self._micro_batches(batch, size, share)
         if self._tied is not None:
             self._tied.add_gradients(self.model)
+        average_expert_gradients(self.model)
         return self._of_all(total) / self.grid.tokens.size(), round(num_targets)
 
     def _micro_batches(self, batch: Batch, size: int, share: float) -> float:
         total = 0.0
         batches = [batch.rows(slice(first, first + size)) for first in range(0, len(batch.inputs_BT), size)]
         for number, part in enumerate(batches, 1):
-            # From ZeRO-2 on there is no room for whole gradients between micro-batches.
-            synchronise_gradients(self._learner, number == len(batches) or self.grid.layout.zero >= 2)
+            prepare_backward(self._learner, number == len(batches), self.grid.layout.zero)
             loss = self._learner(part, share * part.num_targets)
             loss.backward()
             total += float(loss.detach())
@@ -159,19 +183,21 @@ class ManyDevices:
 
     def clip(self, largest: float) -> float:
         """Scale the gradients down to a norm of `largest`; the norm that they had, over all devices."""
-        parameters = list(self.model.parameters())
         is_counted_elsewhere = self._tied is not None and self.grid.rank("pipeline") > 0
         gradients = [
             parameter.grad
             for name, parameter in self.model.named_parameters()
             if parameter.grad is not None and not (is_counted_elsewhere and name == "embedding.weight")
         ]
-        norm = whole(nn.utils.get_total_norm(gradients))
+        # Experts that are divided are on another mesh than the rest, and norms are taken within one.
+        norms = [whole(nn.utils.get_total_norm(some)) for some in _by_mesh(gradients)]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         if self._pipeline is not None:
             squares = norm.square()
             dist.all_reduce(squares, group=self.grid.group("pipeline"))
             norm = squares.sqrt()
-        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        for some in _by_mesh(self.model.parameters()):
+            nn.utils.clip_grads_with_norm_(some, largest, norm)
         return float(norm)
 
     def _batch(self, windows: Windows) -> Batch:
@@ -189,8 +215,21 @@ class ManyDevices:
         return float(total)
 
 
-def _to_compile(model: Decoder, tensor: int) -> list[nn.Module]:
-    """The blocks, or what of them computes; PyTorch 2.13 loses gradients of norms of DTensors that it compiles."""
-    if tensor == 1:
+def _by_mesh(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Plain tensors, and those that are divided over the same processes, each together."""
+    groups: dict[DeviceMesh | None, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.device_mesh if isinstance(tensor, DTensor) else None, []).append(tensor)
+    return list(groups.values())
+
+
+def _to_compile(model: Decoder, layout: Layout) -> list[nn.Module]:
+    """The blocks, or what of them computes.
+
+    PyTorch 2.13 loses gradients of norms of DTensors that it compiles, and does not see modules that data
+    parallelism wraps inside of others, as experts.
+    """
+    if layout.tensor == layout.expert == 1:
         return list(model.blocks)
-    return [block.get_submodule(part) for block in model.blocks for part in ("attention", "feedforward")]
+    parts = ("attention",) if layout.expert > 1 else ("attention", "feedforward")
+    return [block.get_submodule(part) for block in model.blocks for part in parts]

@@ -194,7 +194,7 @@ def _plan(
         return measure_step_seconds(shape, batch_size, settings, hardware)
 
     def compilation(plan: Plan) -> Compilation | None:
-        return expected_compilation(plan, recipe.train, hardware)
+        return expected_compilation(plan, hardware)
 
     corrections = _corrections(recipe)
     return choose(

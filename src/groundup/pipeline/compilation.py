@@ -10,14 +10,13 @@ from groundup.files import cache_folder, fingerprint, write_json
 from groundup.plan.choose import Plan
 from groundup.plan.compile import UNKNOWN, Compilation
 from groundup.plan.hardware import Hardware
-from groundup.recipe import TrainRecipe
 from groundup.train.compile import why_not_compiled
 
 # Compiled code that is in the cache is loaded in a fraction of the time that it took to make (LOG.md).
 _LOADING_SHARE = 0.25
 
 
-def expected_compilation(plan: Plan, settings: TrainRecipe, hardware: Hardware) -> Compilation | None:
+def expected_compilation(plan: Plan, hardware: Hardware) -> Compilation | None:
     """What compiling the plan's model would cost and save; None where it is impossible."""
     if why_not_compiled(hardware.device):
         return None
@@ -28,9 +27,7 @@ def expected_compilation(plan: Plan, settings: TrainRecipe, hardware: Hardware) 
     return Compilation(made.seconds * _LOADING_SHARE, made.saving)
 
 
-def remember_compilation(
-    plan: Plan, settings: TrainRecipe, hardware: Hardware, seconds: float, tokens_per_second: float
-) -> None:
+def remember_compilation(plan: Plan, hardware: Hardware, seconds: float, tokens_per_second: float) -> None:
     """Keep what a compiled run showed: `seconds` to compile, and the median throughput after it.
 
     The first measurement of the cost stays, since later ones load from the cache.

@@ -107,7 +107,8 @@ def refuse_unsupported(recipe: Recipe, devices: int) -> None:
 def _unsupported(recipe: Recipe, sizes: Sizes) -> Iterator[tuple[bool, str, str]]:
     """Whether it is so, what does not go together, what to do instead."""
     parallel, train = recipe.parallel, recipe.train
-    many, divided = math.prod(sizes) > 1, parallel.zero > 0 or sizes.tensor > 1
+    has_experts = family(recipe.model.family).experts
+    many, divided = math.prod(sizes) > 1, parallel.zero > 0 or sizes.tensor > 1 or parallel.expert > 1
     yield (
         parallel.replicate > 1 and parallel.zero == 0,
         f"parallel.replicate={parallel.replicate} says how many copies there are of what ZeRO divides, but "
@@ -120,9 +121,20 @@ def _unsupported(recipe: Recipe, sizes: Sizes) -> Iterator[tuple[bool, str, str]
         f"valid: {', '.join(str(size) for size in range(1, sizes.data + 1) if sizes.data % size == 0)}",
     )
     yield (
-        parallel.expert > 1 and not family(recipe.model.family).experts,
+        parallel.expert > 1 and not has_experts,
         f"parallel.expert={parallel.expert}, but model.family={recipe.model.family} has no experts",
         "use parallel.expert=1",
+    )
+    yield (
+        sizes.tensor > 1 and has_experts,
+        f"tensor={sizes.tensor} divides no feed-forward block of model.family={recipe.model.family}",
+        "use parallel.tensor=1, and parallel.expert or parallel.zero to divide weights",
+    )
+    yield (
+        sizes.pipeline > 1 and has_experts and recipe.model.router_aux_loss_coef > 0,
+        f"model.router_aux_loss_coef={recipe.model.router_aux_loss_coef:g} weighs the experts' load in all layers "
+        f"together, but each device of pipeline={sizes.pipeline} has some of them",
+        "use model.router_aux_loss_coef=0, or parallel.pipeline=1",
     )
     yield (
         parallel.schedule == "interleaved" and sizes.pipeline == 1,
@@ -136,8 +148,8 @@ def _unsupported(recipe: Recipe, sizes: Sizes) -> Iterator[tuple[bool, str, str]
     )
     yield (
         divided and many and train.optimizer == "adafactor",
-        "train.optimizer=adafactor needs whole matrices, which ZeRO and tensor parallelism divide",
-        "use adamw, muon, lion or sgd, or parallel.zero=0 and parallel.tensor=1",
+        "train.optimizer=adafactor needs whole matrices, which ZeRO, tensor and expert parallelism divide",
+        "use adamw, muon, lion or sgd, or parallel.zero=0, parallel.tensor=1 and parallel.expert=1",
     )
     yield (
         many and train.device == "mps",
@@ -166,11 +178,22 @@ def _check_vocabulary(shape: Shape, sizes: Sizes) -> None:
 
 
 def _check_experts(shape: Shape, layout: Layout) -> None:
-    if layout.expert > 1 and ((shape.num_experts or 1) % layout.expert or layout.data % layout.expert):
-        both = math.gcd(shape.num_experts or 1, layout.data)
+    """Experts are divided among devices over which ZeRO divides, and with ZeRO each expert over its copies."""
+    if layout.expert == 1:
+        return
+    both = math.gcd(shape.num_experts or 1, layout.shard)
+    if both % layout.expert:
+        copies = f" / replicate={layout.replicate}" if layout.replicate > 1 else ""
         raise UserError(
             f"parallel.expert={layout.expert} does not divide both model.num_experts={shape.num_experts} and "
-            f"data={layout.data}; valid: {', '.join(str(size) for size in range(1, both + 1) if both % size == 0)}"
+            f"data={layout.data}{copies}; valid: {', '.join(str(n) for n in range(1, both + 1) if both % n == 0)}"
+        )
+    parts, sides = layout.zero_devices // layout.expert, math.gcd(shape.width, shape.expert_width or 0)
+    if layout.zero and sides % parts:
+        raise UserError(
+            f"parallel.zero={layout.zero} divides each expert over {_number(parts)}, but not both "
+            f"model.width={shape.width} and model.expert_width={shape.expert_width} divide by {parts}; use widths "
+            "that do, or parallel.zero=0"
         )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from groundup.errors import UserError
 from groundup.files import cache_folder
+from groundup.model.experts import leave_to_python
 
 _CPP_COMPILERS = ("g++", "clang++")
 
@@ -49,6 +50,7 @@ def compile_modules(modules: Iterable[nn.Module], device: str) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     # A router notes in the forward pass whom it sent where; what is computed again shall not note it twice.
     torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
+    leave_to_python()
     for module in modules:
         module.compile(dynamic=False)
 

@@ -1,6 +1,7 @@
 """One optimizer step: forward and backward over the micro-batches, clip, step."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ class TrainStep:
             set_learning_rate(self.optimizer, lr)
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=self.devices is None or not self.devices.gradients_are_buckets)
         if self._copy:
             self._copy.publish_weights()
         synchronise(self.device)
@@ -151,11 +152,12 @@ def lay_out(
     precision: Precision,
     device: str,
     seed: int,
+    kind: "Callable[..., ManyDevices] | None" = None,
 ) -> "ManyDevices":
-    """This process's part of a new model of this shape, and of every step with it."""
+    """This process's part of a new model of this shape, and of every step with it; `kind` makes it."""
     from groundup.parallel.many import ManyDevices  # a second, which one device is spared
 
-    return ManyDevices(
+    return (kind or ManyDevices)(
         shape,
         objective,
         grid,
