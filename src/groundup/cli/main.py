@@ -21,6 +21,7 @@ from groundup.cli import (
     scaling,
     tokenizer,
     train,
+    words,
 )
 from groundup.errors import UserError
 
@@ -40,9 +41,12 @@ app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.add_typer(scaling.app, name="scaling", help="Runs of many sizes, the law of their loss, its predictions.")
+app.add_typer(words.app, help="Word vectors: word2vec and GloVe, trained, measured, exported.")
+app.command("neighbours")(words.neighbours)
+app.command("analogy")(words.analogy)
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
+app.add_typer(bench.app, name="bench")
 
 USER_ERROR = 2
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
