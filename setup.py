@@ -1,6 +1,6 @@
-"""The C++ part of the tokenizer; pyproject.toml says all else.
+"""The C++ parts of the tokenizer and of the word vectors; pyproject.toml says all else.
 
-Where it cannot be compiled, the installation goes on without it and plain Python does the same, more slowly.
+Where they cannot be compiled, the installation goes on without them and plain Python does the same, more slowly.
 """
 
 import sysconfig
@@ -8,22 +8,30 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-NATIVE = Path("src/groundup/tokenizer/native")
+SOURCES = Path("src/groundup")
 # One build serves every Python from 3.11, but those without the interpreter's lock, which have no limited API.
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
+
+def native(room: str, sources: list[str], arguments: list[str]) -> Extension:
+    """The module `_native` of a room, from the C++ in its folder `native`."""
+    folder = SOURCES / room / "native"
+    return Extension(
+        f"groundup.{room}._native",
+        sources=[str(folder / name) for name in sources],
+        depends=[str(path) for pattern in ("*.hpp", "*.inc") for path in sorted(folder.glob(pattern))],
+        language="c++",
+        extra_compile_args=["-O3", "-std=c++17", *arguments],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
+        py_limited_api=LIMITED,
+        optional=True,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "groundup.tokenizer._native",
-            sources=[str(NATIVE / name) for name in ("kernels.cpp", "module.cpp")],
-            depends=[str(path) for pattern in ("*.hpp", "*.inc") for path in sorted(NATIVE.glob(pattern))],
-            language="c++",
-            extra_compile_args=["-O3", "-std=c++17"],
-            define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
-            py_limited_api=LIMITED,
-            optional=True,
-        )
+        native("tokenizer", ["kernels.cpp", "module.cpp"], []),
+        native("words", ["module.cpp"], ["-fno-math-errno"]),  # so that square roots are taken sixteen at a time
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )

@@ -1,6 +1,7 @@
 """What processes keep and send in a step: really (gloo), in theory, and rehearsed without the others."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,7 @@ CASES = {
 
 
 def take_steps(_rank: int, cases: dict[str, Case]) -> dict[str, StepOfOne]:
-    """Of each case the second step on this process."""
+    """Of each case the second step on this process, with the greater memory of the first two."""
     return {name: _take(case) for name, case in cases.items()}
 
 
@@ -47,8 +48,9 @@ def _take(case: Case) -> StepOfOne:
         precision="fp32", device="cpu", seed=SEED,
     )  # fmt: skip
     step = WatchedStep(objective, train, precision="fp32", device="cpu", devices=devices)
-    step(windows()[0], LR)
-    return step.watched(windows()[1])
+    first, second = step.watched(windows()[0]), step.watched(windows()[1])
+    # DDP's gradients lie in their buckets from the second step on; in the first they are there twice.
+    return replace(second, timeline=max(first, second, key=_peak).timeline)
 
 
 @pytest.fixture(scope="module")
