@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,14 +12,14 @@ from groundup.parallel.traffic import Collective, Traffic
 from groundup.pipeline.rehearsal import rehearse
 from groundup.pipeline.watched_step import StepOfOne, WatchedStep
 from groundup.plan.cluster.memory import device_stages
+from groundup.plan.cluster.sent import step_sent
 from groundup.plan.cluster.stages import Stage
 from groundup.plan.cluster.states import state_recipe
-from groundup.plan.cluster.traffic import NumberBytes, sent_bytes
 from groundup.recipe import ParallelRecipe
 from groundup.train.step import lay_out
 from tests.parallel.processes import run
 from tests.parallel.test_many_devices import layout
-from tests.parallel.training import LR, SEED, Case, settings, small_shape, windows
+from tests.parallel.training import SEED, Case, settings, small_shape, windows
 
 CASES = {
     "data": Case(layout(data=2)),
@@ -31,7 +32,20 @@ CASES = {
     "context, zero 3": Case(layout(context=2, zero=3)),
     "pipeline": Case(layout(pipeline=2)),
     "untied pipeline": Case(layout(pipeline=2, schedule="gpipe"), tied=False),
+    "recomputed": Case(layout(tensor=2, recompute="full"), train={"recompute": "full"}),
+    "recomputed keys": Case(layout(context=2, recompute="selective"), train={"recompute": "selective"}),
     "interleaved": Case(layout(pipeline=2, schedule="interleaved", virtual_stages=2)),
+}
+
+# A greater width: how many tokens come is told beside fewer of them.
+_EXPERTS: dict[str, Any] = {"family": "qwen3_moe", "shape": {"width": 64, "router_aux_loss_coef": 0.0}}
+EXPERTS = {
+    "experts": Case(layout(data=2, expert=2), **_EXPERTS),
+    "recomputed experts, muon": Case(
+        layout(data=2, expert=2, zero=1, recompute="full"),
+        train={"recompute": "full", "optimizer": "muon"},
+        **_EXPERTS,
+    ),
 }
 
 
@@ -55,7 +69,7 @@ def _take(case: Case) -> StepOfOne:
 
 @pytest.fixture(scope="module")
 def real() -> list[dict[str, StepOfOne]]:
-    steps: list[dict[str, StepOfOne]] = run(2, take_steps, CASES)
+    steps: list[dict[str, StepOfOne]] = run(2, take_steps, CASES | EXPERTS)
     return steps
 
 
@@ -84,9 +98,29 @@ def _counts(step: StepOfOne) -> Counter[Collective]:
 def test_bytes_that_are_sent_are_those_of_theory(real: list[dict[str, StepOfOne]], name: str, rank: int) -> None:
     case = CASES[name]
     shape = small_shape(case)
-    theory = sent_bytes(shape, case.layout, _stage(case, rank), NumberBytes(4, 4, 4, 4))
-    sent = sum(record.sent_bytes for record in real[rank][name].traffic)
-    assert sent == pytest.approx(theory.total, rel=0.02)
+    place = rank if case.layout.pipeline > 1 else 0
+    theory = sum(row.bytes for row in step_sent(shape, case.layout, place, optimizer=_optimizer(case)))
+    assert _sent(real[rank][name]) == pytest.approx(theory, rel=0.02)
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_tokens_that_are_sent_to_experts_are_those_of_theory(real: list[dict[str, StepOfOne]], name: str) -> None:
+    """Over both processes: where one gets more tokens, the other gets fewer."""
+    case = EXPERTS[name]
+    theory = step_sent(small_shape(case), case.layout, 0, optimizer=_optimizer(case))
+    tokens = sum(row.bytes for row in theory if row.kind == "all-to-all")
+    assert sum(_sent(steps[name], "all-to-all") for steps in real) == pytest.approx(2 * tokens, rel=0.02)
+    assert sum(_sent(steps[name]) for steps in real) == pytest.approx(
+        2 * sum(row.bytes for row in theory), rel=0.02
+    )
+
+
+def _optimizer(case: Case) -> str:
+    return settings(case, case.layout.micro_batch).optimizer
+
+
+def _sent(step: StepOfOne, kind: str | None = None) -> float:
+    return sum(record.sent_bytes for record in step.traffic if kind in (None, record.kind))
 
 
 @pytest.mark.parametrize("rank", [0, 1])

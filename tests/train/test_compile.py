@@ -36,8 +36,8 @@ def _step(family: str, compile: str, precision: str = "fp32") -> TrainStep:
         vocabulary_size=16,
         context=16,
     )
-    # Muon rounds directions to bfloat16: in float32 the last bit of a gradient would show. AdamW divides by moments
-    # near zero: in bfloat16 that would show.
+    # Muon rounds directions to bfloat16: in float32 the last bit of a gradient would show. AdamW divides by
+    # moments near zero: in bfloat16 that would show.
     optimizer = "adamw" if precision == "fp32" else "muon"
     settings = TrainRecipe(lr=1e-2, compile=compile, optimizer=optimizer)
     return TrainStep(build(shape, 1), OBJECTIVES["causal"], settings, precision=precision, device="cpu")

@@ -14,8 +14,9 @@ from groundup.pipeline.bench_parallel_layouts import Candidate, candidate, every
 from groundup.pipeline.bench_parallel_processes import measure
 from groundup.pipeline.bench_subject import Subject, make_subject
 from groundup.pipeline.display import Display
+from groundup.pipeline.sent_rows import beside
 from groundup.plan.cluster.kept import Kept, step_kept
-from groundup.plan.cluster.sent import bubble_share, step_sent
+from groundup.plan.cluster.sent import NumberBytes, bubble_share, step_sent
 from groundup.plan.hardware import Precision
 from groundup.recipe import Recipe
 from groundup.run import new_folder
@@ -146,14 +147,14 @@ def _process(subject: Subject, one: Candidate, rank: int, found: Row) -> Row:
         trial.shape,
         layout,
         place,
+        NumberBytes(gradients=4 if parallel.reduce == "fp32" else 2),
         optimizer=trial.settings.optimizer,
-        gradient_bytes=4 if parallel.reduce == "fp32" else 2,
     )
     kept = step_kept(trial.shape, layout, place, trial.settings, 1e6 * parallel.bucket_mb)
     sent, theory = sum(row["bytes"] for row in found["sent"]), sum(row.bytes for row in expected)
     return {
         "rank": rank,
-        "sent": _beside(found["sent"], [row._asdict() for row in expected]),
+        "sent": beside(found["sent"], expected),
         "sent_bytes": sent,
         "sent_theory_bytes": theory,
         "sent_error": sent / theory - 1,
@@ -167,25 +168,3 @@ def _process(subject: Subject, one: Candidate, rank: int, found: Row) -> Row:
 def _error(counted: Row, theory: Kept, name: str) -> float:
     expected = getattr(theory, name)
     return cast(float, counted[name] / expected - 1) if expected else 0.0
-
-
-def _beside(counted: Sequence[Row], theory: Sequence[Row]) -> list[Row]:
-    """By kind and axis: how many collectives and how many bytes, and what theory has them for."""
-    rows = []
-    for found in counted:
-        same = [row for row in theory if (row["kind"], row["axis"]) == (found["kind"], found["axis"])]
-        rows.append(
-            found
-            | {
-                "purpose": ", ".join(row["purpose"] for row in same) or "sums of a few numbers",
-                "formula": " + ".join(row["formula"] for row in same),
-                "theory_bytes": sum(row["bytes"] for row in same) if same else None,
-            }
-        )
-    seen = {(row["kind"], row["axis"]) for row in counted}
-    missing = [row for row in theory if (row["kind"], row["axis"]) not in seen]
-    return rows + [
-        {name: row[name] for name in ("kind", "axis", "purpose", "formula")}
-        | {"count": 0, "bytes": 0.0, "theory_bytes": row["bytes"]}
-        for row in missing
-    ]

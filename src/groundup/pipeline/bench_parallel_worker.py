@@ -1,7 +1,7 @@
 """One process of `groundup bench parallel`: takes steps, and says what it sends, keeps and waits for."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +17,9 @@ from groundup.objective import OBJECTIVES
 from groundup.parallel.agree import agree
 from groundup.parallel.grid import Grid
 from groundup.parallel.processes import Processes, barrier, from_environment, joined, share
-from groundup.parallel.traffic import Collective
 from groundup.pipeline.bench_parallel_trace import STEP, Lane, Recorded, align, read, resolve, seconds
 from groundup.pipeline.bench_process import Trial
+from groundup.pipeline.sent_rows import counted
 from groundup.pipeline.watched_step import StepOfOne, WatchedStep
 from groundup.plan.cluster.layout import Layout
 from groundup.recipe import ParallelRecipe
@@ -81,7 +81,7 @@ class _Worker:
             own = read(trace, [(record.kind, record.axis, record.bytes) for record in watched.traffic])
         return found | {
             "places": self._places(),
-            "sent": _summed(watched.traffic),
+            "sent": counted(watched.traffic),
             "kept": _kept(watched),
             "recorded": self._align(own),
         }
@@ -143,19 +143,6 @@ def _seconds_of(action: Callable[[], None]) -> float:
     before = time.perf_counter()
     action()
     return time.perf_counter() - before
-
-
-def _summed(traffic: Sequence[Collective]) -> list[dict[str, Any]]:
-    """Collectives by kind and axis: how many, and the bytes that this process sends for them."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in traffic:
-        if record.group_size == 1:
-            continue
-        key = record.kind, record.axis
-        row = rows.setdefault(key, {"kind": record.kind, "axis": record.axis, "count": 0, "bytes": 0.0})
-        row["count"] += 1
-        row["bytes"] += record.sent_bytes
-    return list(rows.values())
 
 
 def _kept(watched: StepOfOne) -> dict[str, int]:

@@ -1,19 +1,18 @@
 """`groundup plan dryrun`: a recipe's step on many devices, rehearsed here, beside what formulas say."""
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from groundup.errors import UserError
+from groundup.pipeline.sent_rows import beside, counted
 from groundup.plan.cluster.devices import Cluster, parse_hardware
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.layout_question import nearest_batch
 from groundup.plan.cluster.memory import FORMULAS_ALONE, device_memory, device_stages
 from groundup.plan.cluster.search import search
+from groundup.plan.cluster.sent import NumberBytes, Sent, step_sent
 from groundup.plan.cluster.stages import Stage
 from groundup.plan.cluster.states import StateRecipe
-from groundup.plan.cluster.traffic import NumberBytes, SentBytes, sent_bytes
 from groundup.plan.figures import Answer, Column, Figure, Table, Value
 from groundup.plan.hardware import Precision
 from groundup.plan.models import parse_shape
@@ -21,17 +20,15 @@ from groundup.plan.optimizer_memory import state_bytes as optimizer_bytes
 from groundup.plan.parallel import group_sizes, resolve
 from groundup.plan.parameters import total
 from groundup.recipe import ParallelRecipe, Recipe
-from groundup.shape import Shape
+from groundup.shape import Shape, family
 
 if TYPE_CHECKING:
-    from groundup.parallel.traffic import Collective
     from groundup.pipeline.watched_step import StepOfOne
     from groundup.train.memory import Category
 
 # Where neither recipe nor planner says how large the batch is: Llama 3's (arXiv:2407.21783).
 _TOKENS_A_STEP = 4e6
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-_DATA = "data, context"
 _ZERO = "Rajbhandari et al. 2020, arXiv:1910.02054"
 
 
@@ -83,6 +80,11 @@ def asked(recipe: Recipe, hardware: str, params: str | None, shape: str | None, 
         raise UserError(
             "a dry run needs a model; give --params 7B, or --shape with a name or layers=32,width=4096,..."
         )
+    if family(recipe.model.family).experts:
+        raise UserError(
+            f"model.family={recipe.model.family}: which expert gets a token depends on values, which a dry run "
+            "does not have; use a family without experts, or measure it with groundup bench parallel"
+        )
     cluster = parse_hardware(hardware)
     model = parse_shape(params, shape, recipe.model.context, recipe.tokenizer.vocabulary_size)
     is_planned = recipe.parallel == ParallelRecipe()
@@ -124,7 +126,8 @@ def dry_run(asked: Rehearsed) -> Answer:
         rank=asked.rank,
     )
     stage = device_stages(asked.shape, asked.layout)[asked.place]
-    theory = sent_bytes(asked.shape, asked.layout, stage, asked.size)
+    optimizer = asked.recipe.train.optimizer
+    theory = step_sent(asked.shape, asked.layout, asked.place, asked.size, optimizer=optimizer)
     return Answer(
         title=f"Dry run of process {asked.rank} of {asked.layout.devices}",
         figures=[
@@ -133,7 +136,7 @@ def dry_run(asked: Rehearsed) -> Answer:
                    source="counted: tensors alive, no allocator, no kernels"),
             Figure("sent_bytes", "sent in a step", sum(record.sent_bytes for record in seen.traffic), "bytes",
                    source="counted: collectives of the step, each as a ring"),
-            Figure("theory_sent_bytes", "sent in a step, in theory", theory.total, "bytes"),
+            Figure("theory_sent_bytes", "sent in a step, in theory", sum(row.bytes for row in theory), "bytes"),
         ],
         tables=[
             Table("memory", "Memory of this process",
@@ -142,13 +145,10 @@ def dry_run(asked: Rehearsed) -> Answer:
                    Column("formula_bytes", "formula", "bytes"), Column("difference", "difference", "share")],
                   _memory_rows(asked, seen, stage)),
             Table("sent", "Sent in a step",
-                  [Column("axis", "over"), Column("counted_bytes", "counted", "bytes"),
+                  [Column("purpose", "what"), Column("kind", "kind"), Column("axis", "over"),
+                   Column("number", "number", "count"), Column("counted_bytes", "counted", "bytes"),
                    Column("theory_bytes", "theory", "bytes"), Column("difference", "difference", "share")],
                   _sent_rows(seen, theory)),
-            Table("collectives", "Collectives of a step",
-                  [Column("kind", "kind"), Column("axis", "axis"), Column("devices", "devices", "count"),
-                   Column("number", "number", "count"), Column("bytes", "of bytes, together", "bytes"),
-                   Column("sent_bytes", "sent", "bytes")], _collective_rows(seen.traffic)),
         ],
         notes=_notes(asked, seen),
     )  # fmt: skip
@@ -209,38 +209,20 @@ def _row(moment: str, name: str, counted: float, formula: float) -> list[Value]:
     return [moment, name, counted, formula, _difference(counted, formula)]
 
 
-def _difference(counted: float, formula: float) -> float | None:
+def _difference(counted: float, formula: float | None) -> float | None:
     return counted / formula - 1 if formula else None
 
 
-def _technique(record: "Collective") -> str:
-    return record.axis if record.axis in ("tensor", "pipeline") else _DATA
-
-
-def _sent_rows(seen: "StepOfOne", theory: SentBytes) -> list[list[Value]]:
-    """Data and context stand together: where there is one data parallel group, both go over the same processes."""
-    counted: Counter[str] = Counter()
-    for record in seen.traffic:
-        counted[_technique(record)] += record.sent_bytes  # type: ignore[assignment]
-    theories = {_DATA: theory.data + theory.context, "tensor": theory.tensor, "pipeline": theory.pipeline}
+def _sent_rows(seen: "StepOfOne", theory: list[Sent]) -> list[list[Value]]:
+    """By kind and axis, the most bytes first; what theory leaves out has no difference from it."""
+    found = sorted(beside(counted(seen.traffic), theory), key=lambda row: -row["bytes"])
     rows: list[list[Value]] = [
-        [name, counted[name], bytes_, _difference(counted[name], bytes_)] for name, bytes_ in theories.items()
-    ]
-    total = sum(counted.values())
-    return [*rows, ["all", total, theory.total, _difference(total, theory.total)]]
-
-
-def _collective_rows(traffic: Sequence["Collective"]) -> list[list[Value]]:
-    """By kind and axis, the most bytes first; groups of one process send nothing."""
-    groups: dict[tuple[str, str, int], list[Collective]] = {}
-    for record in traffic:
-        if record.group_size > 1:
-            groups.setdefault((record.kind, record.axis, record.group_size), []).append(record)
-    rows: list[list[Value]] = [
-        [kind, axis, size, len(own), sum(record.bytes for record in own), sum(record.sent_bytes for record in own)]
-        for (kind, axis, size), own in groups.items()
-    ]
-    return sorted(rows, key=lambda row: -float(row[-1] or 0))
+        [row["purpose"], row["kind"], row["axis"], row["count"], row["bytes"], row["theory_bytes"],
+         _difference(row["bytes"], row["theory_bytes"])]
+        for row in found
+    ]  # fmt: skip
+    number, sent, expected = (sum(row[name] or 0 for row in found) for name in ("count", "bytes", "theory_bytes"))
+    return [*rows, ["all", None, None, number, sent, expected, _difference(sent, expected)]]
 
 
 def _notes(asked: Rehearsed, seen: "StepOfOne") -> list[str]:
@@ -260,6 +242,4 @@ def _notes(asked: Rehearsed, seen: "StepOfOne") -> list[str]:
         )
     if layout.zero >= 2 and layout.pipeline > 1:
         notes.append("a pipeline's schedule keeps whole gradients until the last micro-batch, with every ZeRO")
-    if asked.recipe.train.optimizer == "muon" and (layout.zero or layout.tensor > 1):
-        notes.append("muon gathers the matrices that it orthogonalises, which theory does not count")
     return notes

@@ -6,7 +6,7 @@ import pytest
 
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.parts import device_parts
-from groundup.plan.cluster.sent import bubble_share, step_sent
+from groundup.plan.cluster.sent import NumberBytes, bubble_share, step_sent
 from groundup.plan.parameters import total
 from groundup.shape import Shape
 
@@ -49,7 +49,9 @@ def test_data_parallel_sends_twice_its_share_of_the_gradients_once(count: int) -
 
 
 def test_gradients_may_travel_in_half_the_bytes() -> None:
-    assert sent(layout(data=2), gradient_bytes=2) == {("all-reduce", "replicate"): pytest.approx(WHOLE / 2)}
+    assert sent(layout(data=2), numbers=NumberBytes(gradients=2)) == {
+        ("all-reduce", "replicate"): pytest.approx(WHOLE / 2)
+    }
 
 
 @pytest.mark.parametrize(("zero", "reductions"), [(1, 1), (2, 3)])
@@ -82,6 +84,20 @@ def test_tensor_parallel_meets_twice_a_block_and_at_both_ends() -> None:
     }
 
 
+def test_what_is_computed_again_is_sent_again_but_for_the_last_sum() -> None:
+    found, plain = sent(layout(tensor=2, recompute="full")), sent(layout(tensor=2))
+    assert found["all-gather", "tensor"] - plain["all-gather", "tensor"] == 2 * 2 * LAYERS * STREAM / 2
+    assert found["reduce-scatter", "tensor"] - plain["reduce-scatter", "tensor"] == 2 * LAYERS * STREAM / 2
+    twice, once = (sent(layout(context=2, recompute=what)) for what in ("full", "none"))
+    assert twice["all-gather", "context"] == 2 * once["all-gather", "context"]
+    assert twice["reduce-scatter", "context"] == once["reduce-scatter", "context"]
+
+
+def test_values_travel_in_half_the_bytes_but_behind_the_embedding() -> None:
+    found = sent(layout(tensor=2), numbers=NumberBytes(values=2))
+    assert found["all-gather", "tensor"] == 2 * (17 / 2 + 1) * STREAM / 2
+
+
 def test_context_parallel_gathers_keys_and_values() -> None:
     found = sent(layout(context=2))
     # Two key/value heads of 32 for keys and as many for values are the width of the stream.
@@ -111,6 +127,37 @@ def test_muon_gathers_the_matrices_that_are_divided() -> None:
     more = sent(plain, optimizer="muon")["all-gather", "shard"] - sent(plain)["all-gather", "shard"]
     assert more == pytest.approx(matrices / 2)
     assert sent(layout(data=2), optimizer="muon") == sent(layout(data=2))
+
+
+def test_muon_gathers_each_matrix_whole_however_it_is_divided() -> None:
+    """Of M bytes in parts of 1/8 the other seven come from elsewhere."""
+    matrices = WHOLE - OUTER - 4 * LAYERS * (2 * WIDTH + 2 * 32)
+    plain = layout(data=4, tensor=2, zero=1)
+    more = sum(sent(plain, optimizer="muon").values()) - sum(sent(plain).values())
+    assert more == pytest.approx(matrices * 7 / 8)
+
+
+EXPERTS = SHAPE.model_copy(update={"family": "qwen3_moe", "num_experts": 8, "experts_per_token": 2})
+
+
+def test_tokens_travel_to_their_experts_and_back() -> None:
+    """Two copies of each token, there and back, forward and backward; three quarters leave the process."""
+    found = {row.purpose: row for row in step_sent(EXPERTS, layout(data=4, expert=4), 0)}
+    tokens = found["tokens of experts"]
+    assert (tokens.kind, tokens.axis) == ("all-to-all", "expert")
+    assert tokens.bytes == pytest.approx(4 * 2 * LAYERS * 3 / 4 * 2 * STREAM)
+    experts = 4 * LAYERS * 8 * 3 * WIDTH * 192
+    assert "gradients of experts" not in found
+    assert found["gradients"].bytes == pytest.approx(2 * 3 / 4 * (4 * total(EXPERTS) - experts))
+
+
+def test_experts_are_averaged_among_those_that_have_them() -> None:
+    found = {(row.purpose, row.kind): row for row in step_sent(EXPERTS, layout(data=4, expert=2, zero=1), 0)}
+    experts = 4 * LAYERS * 8 * 3 * WIDTH * 192 / 2
+    for row in (found["gradients of experts", "reduce-scatter"], found["weights of experts", "all-gather"]):
+        assert (row.axis, row.bytes) == ("shard", pytest.approx(experts / 2))
+    rest = found["weights", "all-gather"]
+    assert (rest.axis, rest.bytes) == ("shard+expert", pytest.approx(3 / 4 * (4 * total(EXPERTS) - 2 * experts)))
 
 
 @pytest.mark.parametrize(("stages", "micro_batches", "share"), [(2, 4, 1 / 5), (4, 4, 3 / 7), (8, 32, 7 / 39)])

@@ -41,7 +41,10 @@ def step_kept(
     parameters = sum(part.parameters for part in parts)
     divided = layout.zero > 0 and layout.zero_devices > 1
     shards = layout.zero_devices if divided else 1
-    states = state_bytes(STATE_RECIPES["fp32"], parameters, 3 if divided else 0, shards)
+    # What experts' groups have divided already is not divided by them again: ZeRO leaves 1/N of all experts.
+    experts = sum(part.layers * part.experts for part in parts) if divided else 0.0
+    own = (parameters + (layout.expert - 1) * experts) / shards
+    states = state_bytes(STATE_RECIPES["fp32"], own, 0, 1)
     whole, several, piped = _FLOAT * parameters, layout.accumulation > 1, layout.pipeline > 1
     at_work, between = whole * (2 if _copied(layout) else 1), whole
     if divided:
@@ -52,7 +55,7 @@ def step_kept(
     return Kept(
         weights=states.weights,
         gradients=states.gradients,
-        optimizer=parameters * optimizer_bytes(shape, settings) / total(shape) / shards,
+        optimizer=own * optimizer_bytes(shape, settings) / total(shape),
         weights_at_work=at_work,
         gradients_at_work=between,
     )

@@ -1,4 +1,4 @@
-"""Which parameters each device has: the layers of its stages, divided over its tensor group, before ZeRO."""
+"""Which parameters each device has: layers of its stages, divided over tensor and expert groups, before ZeRO."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,19 @@ from groundup.shape import Shape, family
 
 @dataclass(frozen=True)
 class Part:
-    """One stage on one device of its tensor group, in parameters.
+    """One stage on one device of its tensor and expert groups, in parameters.
 
-    `block` is one of its `layers` blocks; `outer` is what stands around them: embedding, positions, last norm,
-    unembedding. `matrices` are those of its blocks, whole.
+    `block` is one of its `layers` blocks, of which `experts` are in the experts that are here; `outer` is what
+    stands around blocks: embedding, positions, last norm, unembedding. `column_matrices` and `row_matrices` are
+    those of all its blocks, whole and without experts, by the side that tensor parallelism divides.
     """
 
     layers: int
     block: float
+    experts: float
     outer: float
-    matrices: float
+    column_matrices: float
+    row_matrices: float
     has_embedding: bool
     has_unembedding: bool
 
@@ -33,7 +36,7 @@ class Part:
 def device_parts(shape: Shape, layout: Layout, pipeline_rank: int) -> list[Part]:
     """The stages of a device at this place of the pipeline; one, unless stages are interleaved.
 
-    Tensor parallelism divides matrices and vocabulary, and leaves norms whole.
+    Tensor parallelism divides matrices and vocabulary, and leaves norms whole; experts are divided by expert.
     """
     cut = stages(shape, layout.pipeline * layout.virtual_stages)
     return [_part(shape, layout, stage) for stage in cut[pipeline_rank :: layout.pipeline]]
@@ -43,15 +46,23 @@ def _part(shape: Shape, layout: Layout, stage: Stage) -> Part:
     counts = ledger(shape)
     final_norm = shape.width * (2 if family(shape.family).norm == "layer" else 1)
     norms = (counts["norm"] - final_norm) / shape.num_layers
+    expert_matrices = ("gate", "up", "down") if shape.num_experts else ()
+    experts = sum(counts[name] for name in expert_matrices) / shape.num_layers / layout.expert
     inside = ("query", "key", "value", "output", "gate", "up", "down", "router")
-    block = sum(counts[name] for name in inside) / shape.num_layers
-    outer = stage.parameters - stage.layers * (block + norms) - final_norm * stage.is_last
+    dense = sum(counts[name] for name in inside if name not in expert_matrices) / shape.num_layers
+    outside = (
+        stage.parameters - stage.layers * (dense + experts * layout.expert + norms) - final_norm * stage.is_last
+    )
     matrices = sum(rows * columns for rows, columns in hidden_matrices(shape)) / shape.num_layers
+    into_stream = shape.num_heads * shape.head_width + (0 if shape.num_experts else shape.feedforward_width)
+    by_rows = shape.width * into_stream
     return Part(
         layers=stage.layers,
-        block=block / layout.tensor + norms,
-        outer=outer / layout.tensor + final_norm * stage.is_last,
-        matrices=matrices * stage.layers,
+        block=dense / layout.tensor + experts + norms,
+        experts=experts,
+        outer=outside / layout.tensor + final_norm * stage.is_last,
+        column_matrices=stage.layers * (matrices - experts * layout.expert - by_rows),
+        row_matrices=stage.layers * by_rows,
         has_embedding=stage.is_first,
         has_unembedding=stage.is_last,
     )
