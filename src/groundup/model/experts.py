@@ -59,7 +59,7 @@ def _expert_by_expert(x_MI: Tensor, weight_EOI: Tensor, tokens_E: Tensor) -> Ten
 
 
 def leave_to_python() -> None:
-    """Keep the compiler, when there is one, from what it cannot compile; not before, since that would import it."""
+    """Keep the compiler, when there is one, from what it cannot do; not before, since that would import it."""
     global _expert_by_expert  # noqa: PLW0603
     if not hasattr(_expert_by_expert, "_torchdynamo_orig_callable"):
         _expert_by_expert = torch.compiler.disable(_expert_by_expert)
