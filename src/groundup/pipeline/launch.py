@@ -48,7 +48,7 @@ def start_processes(arguments: list[str], count: int, max_restarts: int, folder:
             "--no-python",
         ]
         try:
-            torchrun.run(torchrun.parse_args([*options, sys.executable, "-c", _GROUNDUP, *arguments]))
+            torchrun.run(torchrun.parse_args([*options, sys.executable, "-P", "-c", _GROUNDUP, *arguments]))
         except SignalException as stop:
             return 128 + int(stop.sigval)
         except ChildFailedError as failed:
