@@ -70,7 +70,7 @@ def test_a_launch_file_alone_goes_to_standard_output(groundup: Cli) -> None:
     assert result.stdout.startswith("#!/usr/bin/env bash\n#SBATCH")
     assert "--set parallel.data=" in result.stdout
     assert "parallel.tensor=8" in result.stdout
-    assert "--recipe mine.toml" in result.stdout
+    assert "groundup train mine.toml" in result.stdout
     subprocess.run(["bash", "-n"], input=result.stdout, text=True, check=True)
 
 

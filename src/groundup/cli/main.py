@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         message = getattr(error, "format_message", error.__str__)()
         return _fail(f"{message} See `groundup --help`.", arguments)
     except OSError as error:
-        return _fail(_explain(error), arguments)
+        return _fail(explain(error), arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments)
 
@@ -86,7 +86,8 @@ def _fail(message: str, arguments: list[str]) -> int:
     return USER_ERROR
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError) -> str:
+    """One line for what the system refused."""
     place = f" ({error.filename})" if error.filename else ""
     if error.errno in _DISK_IS_FULL:
         return f"the disk is full{place}; make room, then continue with --resume; what was saved before is intact"
@@ -96,4 +97,6 @@ def _explain(error: OSError) -> str:
 def _interrupted(arguments: list[str]) -> int:
     hint = "; `groundup build --resume` continues an unfinished run" if "build" in arguments else ""
     print(f"stopped{hint}", file=sys.stderr)
+    if "--json" in arguments:
+        print(json.dumps({"error": f"stopped{hint}"}))
     return 130

@@ -122,11 +122,13 @@ def _work(recipe: "Recipe", folder: Path, as_json: bool) -> int:
 
     from groundup.parallel.processes import from_environment
     from groundup.pipeline.display import Display
+    from groundup.pipeline.launch import end_with_parent, started_at
     from groundup.train.trainer import Interrupted
 
+    end_with_parent()
     processes = from_environment()
     is_first = processes is None or processes.rank == 0
-    started = psutil.Process().create_time() if is_first else time.time()
+    started = started_at() or psutil.Process().create_time() if is_first else time.time()
     display = Display(Console(file=sys.stderr if as_json else sys.stdout, quiet=not is_first))
     try:
         outcome = _train(recipe, folder, display, processes, started)
@@ -144,10 +146,12 @@ def _work(recipe: "Recipe", folder: Path, as_json: bool) -> int:
 def _train(
     recipe: "Recipe", folder: Path, display: Any, processes: "Processes | None", started: float
 ) -> dict[str, Any]:
+    from groundup.cli.main import explain
+    from groundup.parallel.processes import is_lost_connection
     from groundup.pipeline import build as pipeline
     from groundup.pipeline.continuing import continue_run
     from groundup.pipeline.launch import refuse
-    from groundup.pipeline.together import is_lost_connection, train_together
+    from groundup.pipeline.together import train_together
     from groundup.run import Run
 
     if processes is None:
@@ -156,10 +160,10 @@ def _train(
         return pipeline.build(recipe, folder, display, started)
     try:
         return train_together(recipe, folder, display, processes, started)
-    except UserError as error:
+    except (UserError, OSError) as error:
         if processes.rank > 0:
             time.sleep(_SILENT_SECONDS)
-        if refuse(str(error)):
+        if refuse(explain(error) if isinstance(error, OSError) else str(error)):
             raise typer.Exit(_USER_ERROR) from None
         raise
     except RuntimeError as error:

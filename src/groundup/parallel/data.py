@@ -133,3 +133,13 @@ def prepare_backward(wrapped: nn.Module, is_last: bool, zero: Zero) -> None:
         # Between micro-batches there is no room for whole gradients from ZeRO-2 on, for whole weights from 3 on.
         wrapped.set_requires_gradient_sync(is_last or zero >= 2)
         wrapped.set_reshard_after_backward(is_last or zero == 3)
+
+
+def let_go(wrapped: nn.Module) -> None:
+    """Behind a forward pass without a backward pass: of weights that were gathered, keep the own part only.
+
+    The next pass would take those for the weights, whatever became of the parts meanwhile.
+    """
+    for module in wrapped.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

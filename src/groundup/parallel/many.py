@@ -21,7 +21,7 @@ from groundup.model.initialise import initialise
 from groundup.model.registry import assemble
 from groundup.objective import Batch, Objective
 from groundup.parallel.context import Chunks, context_parallel
-from groundup.parallel.data import overlapped, prepare_backward, sharded
+from groundup.parallel.data import let_go, overlapped, prepare_backward, sharded
 from groundup.parallel.divided import place_own_part, whole
 from groundup.parallel.expert import average_expert_gradients, balance_together, expert_parallel
 from groundup.parallel.grid import Grid
@@ -169,6 +169,8 @@ class ManyDevices:
         total = self._nats(self.own(windows[:first]), micro_batch)
         # What is left over goes through all of them, or some would wait for others that have nothing to do.
         total += self._nats(windows[first:], micro_batch) / size
+        for module in self.computing:
+            let_go(module)
         num_targets = windows.shape[0] * (windows.shape[1] - 1)
         return self._of_all(total) / num_targets, num_targets
 

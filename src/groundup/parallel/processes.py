@@ -76,3 +76,8 @@ def share(value: T) -> T:
 def barrier() -> None:
     """Wait until every process has come here."""
     dist.barrier()
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Whether an error only says that another process has ended; gloo's have no class of their own."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from groundup.errors import UserError
 from groundup.pipeline.sent_rows import beside, counted
+from groundup.plan.candidates import ladder
 from groundup.plan.cluster.devices import Cluster, parse_hardware
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.layout_question import nearest_batch
@@ -17,7 +18,7 @@ from groundup.plan.figures import Answer, Column, Figure, Table, Value
 from groundup.plan.hardware import Precision
 from groundup.plan.models import parse_shape
 from groundup.plan.optimizer_memory import state_bytes as optimizer_bytes
-from groundup.plan.parallel import group_sizes, resolve
+from groundup.plan.parallel import group_sizes, refuse_unsupported, resolve
 from groundup.plan.parameters import total
 from groundup.recipe import ParallelRecipe, Recipe
 from groundup.shape import Shape, family
@@ -76,17 +77,14 @@ class Rehearsed:
 
 def asked(recipe: Recipe, hardware: str, params: str | None, shape: str | None, rank: int) -> Rehearsed:
     """What the words of the command line mean; UserError for what a user can mend."""
-    if not (params or shape):
-        raise UserError(
-            "a dry run needs a model; give --params 7B, or --shape with a name or layers=32,width=4096,..."
-        )
     if family(recipe.model.family).experts:
         raise UserError(
             f"model.family={recipe.model.family}: which expert gets a token depends on values, which a dry run "
             "does not have; use a family without experts, or measure it with groundup bench parallel"
         )
     cluster = parse_hardware(hardware)
-    model = parse_shape(params, shape, recipe.model.context, recipe.tokenizer.vocabulary_size)
+    refuse_unsupported(recipe, cluster.count)
+    model = _model(recipe, params, shape)
     is_planned = recipe.parallel == ParallelRecipe()
     precision: Precision = "bf16" if recipe.train.precision == "auto" else recipe.train.precision
     whole = Rehearsed(model, Layout(), recipe, cluster, precision, rank, is_planned)
@@ -95,6 +93,19 @@ def asked(recipe: Recipe, hardware: str, params: str | None, shape: str | None, 
         raise UserError(f"--rank {rank}: there are {layout.devices} processes; use 0 to {layout.devices - 1}")
     parallel = recipe.parallel.model_copy(update={"zero": layout.zero})
     return replace(whole, layout=layout, recipe=recipe.model_copy(update={"parallel": parallel}))
+
+
+def _model(recipe: Recipe, params: str | None, shape: str | None) -> Shape:
+    """The model that is asked for, or the recipe's, if it says how large that is."""
+    context, vocabulary = recipe.model.context, recipe.tokenizer.vocabulary_size
+    if params or shape:
+        return parse_shape(params, shape, context, vocabulary)
+    if context and vocabulary and recipe.model.num_layers and recipe.model.width:
+        return ladder(recipe.model, vocabulary, context)[0]
+    raise UserError(
+        "a dry run needs a model, and the recipe leaves its size to the planner; give --params 7B, --shape NAME, "
+        "or --set model.num_layers, model.width, model.context and tokenizer.vocabulary_size"
+    )
 
 
 def _planned(asked: Rehearsed) -> Layout:

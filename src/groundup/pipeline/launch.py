@@ -4,6 +4,7 @@
 and turns torchrun's reports into an exit code and, where there is something to tell, an error of one line.
 """
 
+import ctypes
 import logging
 import os
 import signal
@@ -18,6 +19,9 @@ from groundup.errors import UserError
 # The file into which a process writes what the user can mend, for the starting process to tell it once: with
 # restarts several would.
 _REFUSAL = "GROUNDUP_REFUSAL"
+# When the starting process began, in seconds since the epoch: the budget's clock runs from there.
+_STARTED = "GROUNDUP_STARTED"
+_PR_SET_PDEATHSIG = 1
 # A stopped run saves; so long torchrun waits before it kills.
 _SECONDS_TO_SAVE = 120
 _GROUNDUP = "import sys; from groundup.cli.main import main; sys.exit(main())"
@@ -39,6 +43,7 @@ def start_processes(arguments: list[str], count: int, max_restarts: int, folder:
     with TemporaryDirectory(prefix="groundup-") as logs:
         refusal = Path(logs) / "refusal"
         os.environ[_REFUSAL] = str(refusal)
+        os.environ[_STARTED] = str(psutil.Process().create_time())
         options = [
             "--standalone",
             f"--nproc-per-node={count}",
@@ -57,6 +62,17 @@ def start_processes(arguments: list[str], count: int, max_restarts: int, folder:
             rank, failure = failed.get_first_failure()
             return _explain(rank, int(failure.exitcode), count, folder)
     return 0
+
+
+def started_at() -> float | None:
+    """When the process began that started this one, in seconds since the epoch."""
+    return float(os.environ[_STARTED]) if _STARTED in os.environ else None
+
+
+def end_with_parent() -> None:
+    """Let a process that another one started be told to stop when that one is killed (Linux)."""
+    if _REFUSAL in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def refused_before() -> bool:

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from groundup.clock import Clock
 from groundup.errors import UserError
 from groundup.parallel.meeting import call_together, wait_for_call
@@ -45,11 +43,6 @@ def train_together(
         return _lead(run, clock, display, processes)
 
 
-def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether an error only says that another process has ended; gloo's have no class of their own."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
-
-
 def _lead(run: Run, clock: Clock, display: Display, processes: Processes) -> dict[str, Any]:
     """The part of the first process."""
     with run.locked():
@@ -62,7 +55,7 @@ def _lead(run: Run, clock: Clock, display: Display, processes: Processes) -> dic
         job = load_job(run, display, processes)
         with joined(processes, choose_device(job.recipe.train.device), store):
             state = train_part(job)
-        return finish_training(job, last_model(job), state, clock)
+        return finish_training(job, last_model(job, state), state, clock)
 
 
 def _join(folder: Path, display: Display, processes: Processes) -> dict[str, Any]:

@@ -103,10 +103,10 @@ def train_part(job: Job) -> TrainState:
     return _train(job, devices.model, devices)
 
 
-def last_model(job: Job) -> Decoder:
-    """The whole model, with the weights of the last checkpoint: their average where there is one."""
+def last_model(job: Job, state: TrainState) -> Decoder:
+    """The whole model, with the weights of the checkpoint at `state`: their average where there is one."""
     model = build_model(job.plan.shape, derive(job.recipe.seed, "weights"), job.hardware.device)
-    model.load_state_dict(checkpoints.load_weights(checkpoints.list_checkpoints(job.run.checkpoints)[0]))
+    model.load_state_dict(checkpoints.load_weights(job.run.checkpoints / f"step-{state.step}"))
     return model
 
 

@@ -3,12 +3,13 @@
 The average of late steps is often a better model than the last of them, as after a lower learning rate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from groundup.parallel.divided import is_divided, local
 
 
 class WeightAverage:
@@ -30,8 +31,8 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Take in the weights after step `step`, counted from 1."""
         share = (1.0 - self.decay) / (1.0 - self.decay**step)
-        weights = [weight.detach().float() for weight in self._weights.values()]
-        torch._foreach_lerp_(list(self._averages.values()), weights, share)
+        weights = [local(weight.detach()).float() for weight in self._weights.values()]
+        torch._foreach_lerp_(_locals(self._averages), weights, share)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -45,7 +46,7 @@ class WeightAverage:
     @torch.no_grad()
     def adopt(self) -> None:
         """Let the model have the average as its weights for good."""
-        torch._foreach_copy_(cast(list[Tensor], list(self._weights.values())), list(self._averages.values()))
+        torch._foreach_copy_(_locals(self._weights), _locals(self._averages))
 
     def tensors(self) -> dict[str, Tensor]:
         """The average by the names of the weights, to be saved."""
@@ -60,9 +61,19 @@ class WeightAverage:
             average.copy_(tensors[name])
 
     def _swap(self) -> None:
-        """Exchange the memory that holds them: nothing is copied."""
+        """Exchange the memory that holds them; of what is divided over devices, the contents of this part."""
         for name, weight in self._weights.items():
-            weight.data, self._averages[name] = self._averages[name], weight.data
+            if is_divided(weight):
+                own, average = local(weight.detach()), local(self._averages[name])
+                kept = own.clone()
+                own.copy_(average)
+                average.copy_(kept)
+            else:
+                weight.data, self._averages[name] = self._averages[name], weight.data
+
+
+def _locals(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    return [local(tensor.detach()) for tensor in tensors.values()]
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from groundup.errors import UserError
 from groundup.files import folder_atomically, sha256, write_json
 from groundup.parallel.agree import agree, in_group
+from groundup.parallel.processes import is_lost_connection
 from groundup.train import stored_tensors
 from groundup.train.averaging import WeightAverage
 from groundup.train.moments import moments_of, require_moments, room_for_moments, set_moments
@@ -181,6 +182,8 @@ def restore(
     try:
         fill(checkpoint, model, optimizer, average)
     except (OSError, SafetensorError, RuntimeError) as error:
+        if is_lost_connection(error):
+            raise
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{checkpoint} does not fit this recipe's model: {reason}; start anew with another --out"

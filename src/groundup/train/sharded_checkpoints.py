@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from groundup.files import folder_atomically, sha256, write_json
 from groundup.parallel.agree import agree
+from groundup.parallel.processes import is_lost_connection
 from groundup.train import stored_tensors
 from groundup.train.checkpoints import Abandoned, Snapshot, delete_old, saving_error
 
@@ -53,6 +54,8 @@ def write(
                 hashes |= some
             agree(complete, group)
         except (OSError, RuntimeError) as error:
+            if is_lost_connection(error):
+                raise
             raise saving_error(target, error) from None
     return target
 
