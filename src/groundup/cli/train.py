@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # A process that must stop beside others gives the first one so long to say why.
 _SILENT_SECONDS = 2.0
 _USER_ERROR = 2
+_BY_SIGNAL = 128
 
 
 def train(
@@ -101,7 +102,10 @@ def _start(recipe: "Recipe", folder: Path, nproc: int, max_restarts: int) -> int
     if Run(folder).finished:
         return _work(recipe, folder, "--json" in sys.argv)
     arguments = _without(sys.argv[1:], ("--nproc", "--max-restarts", "--out"))
-    return start_processes([*arguments, "--out", str(folder)], nproc, max_restarts, folder)
+    exit_code = start_processes([*arguments, "--out", str(folder)], nproc, max_restarts, folder)
+    if exit_code > _BY_SIGNAL and not Run(folder).metrics_file.exists():
+        raise KeyboardInterrupt  # before there was anything to save, and no process has said so
+    return exit_code
 
 
 def _without(arguments: list[str], options: tuple[str, ...]) -> list[str]:
