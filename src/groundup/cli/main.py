@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for what the user can mend, 130 or 143 after a signal."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
+        return _run(arguments)
     except UserError as error:
         return _fail(str(error), arguments)
     except typer.TyperException as error:
@@ -76,6 +76,16 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(explain(error), arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    """As `app(arguments)`, which would turn a KeyboardInterrupt into an exit without a word."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("groundup", list(arguments)) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as end:
+        return end.exit_code
 
 
 def _fail(message: str, arguments: list[str]) -> int:

@@ -104,7 +104,7 @@ def _start(recipe: "Recipe", folder: Path, nproc: int, max_restarts: int) -> int
     arguments = _without(sys.argv[1:], ("--nproc", "--max-restarts", "--out"))
     exit_code = start_processes([*arguments, "--out", str(folder)], nproc, max_restarts, folder)
     if exit_code > _BY_SIGNAL and not any(Run(folder).checkpoints.glob("step-*")):
-        raise KeyboardInterrupt  # before there was anything to save, and no process has said so
+        raise typer.Abort  # before there was anything to save, and no process has said so
     return exit_code
 
 
