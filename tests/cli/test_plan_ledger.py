@@ -116,7 +116,7 @@ def test_mistakes_are_told_in_one_line(groundup: Groundup, tmp_path: Path) -> No
     for subject, told in {
         "gpt33": "did you mean 'gpt3'",
         "empty": "neither a run's folder (recipe.toml) nor a model's (config.json)",
-        "moe": "model_type='moe'; groundup reads gpt2, llama, qwen3; and there is no model.safetensors",
+        "moe": "model_type='moe'; groundup reads gpt2, llama, qwen3, qwen3_moe; and there is no model.safetensors",
         "nothing": "there is no model.safetensors with weights",
         "torn": "cannot read",
         "unplanned": "has no plan yet",

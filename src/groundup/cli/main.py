@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 from typing import Annotated
 
@@ -72,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         # typer's own classes give a better message than their text, with the option's name in it.
         message = getattr(error, "format_message", error.__str__)()
         return _fail(f"{message} See `groundup --help`.", arguments)
+    except BrokenPipeError:
+        return _unread()
     except OSError as error:
         return _fail(explain(error), arguments)
     except (KeyboardInterrupt, typer.Abort):
@@ -86,6 +89,12 @@ def _run(arguments: list[str]) -> int:
             return int(command.invoke(context) or 0)
     except typer.Exit as end:
         return end.exit_code
+
+
+def _unread() -> int:
+    """What reads our output has had enough: Python must not complain either when it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _fail(message: str, arguments: list[str]) -> int:

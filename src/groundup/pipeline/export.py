@@ -25,10 +25,8 @@ def export(source: Path, out: Path, step: int | None, warn: Callable[[str], None
     `out` holds something.
     """
     _require_room(out)
-    run, checkpoint = _find(source, step, warn)
+    run, checkpoint, model, state = _read(source, step, warn)
     plan, recipe = run.read_json(run.plan_file), run.recipe
-    model = whole_model(checkpoint, Shape(**plan["shape"]))
-    state = checkpoints.read_state(checkpoint)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     measured = [row for row in read_rows(run.metrics_file) if "val_loss" in row and row["step"] <= state.step]
     validation = measured[-1] if measured else None
@@ -48,6 +46,21 @@ def export(source: Path, out: Path, step: int | None, warn: Callable[[str], None
         "parameters": parameters,
         "averaged": recipe.train.ema is not None,
     }
+
+
+def _read(
+    source: Path, step: int | None, warn: Callable[[str], None]
+) -> tuple[Run, Path, Decoder, checkpoints.TrainState]:
+    """The run, the checkpoint that is meant, and what is in it."""
+    while True:
+        run, checkpoint = _find(source, step, warn)
+        try:
+            model = whole_model(checkpoint, Shape(**run.read_json(run.plan_file)["shape"]))
+            return run, checkpoint, model, checkpoints.read_state(checkpoint)
+        except (UserError, OSError):
+            # A run that goes on deletes its oldest checkpoint when it has a newer one: that is meant then.
+            if checkpoint.is_dir():
+                raise
 
 
 def whole_model(checkpoint: Path, shape: Shape) -> Decoder:
