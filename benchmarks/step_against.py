@@ -61,10 +61,8 @@ def compare(other: Path) -> None:
                 seconds[name].append(_ask(workers[name], f"{size} {steps}\n"))
         ratios = [other_ / this for this, other_ in zip(*seconds.values(), strict=True)]
         first, middle, third = statistics.quantiles(ratios, n=4)
-        print(
-            f"{size}: {middle:.3f} of the other's speed ({first:.3f} to {third:.3f}); a step "
-            f"{1e3 * statistics.median(seconds['this']):.2f} ms, other {1e3 * statistics.median(seconds['other']):.2f}"
-        )
+        this, that = (1e3 * statistics.median(seconds[name]) for name in ("this", "other"))
+        print(f"{size}: {middle:.3f} of its speed ({first:.3f} to {third:.3f}); {this:.2f} ms, other {that:.2f}")
 
 
 def _start(source: Path) -> "subprocess.Popen[str]":
