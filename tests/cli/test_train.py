@@ -155,6 +155,16 @@ def test_what_cannot_be_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_held_out_text_without_a_whole_window_is_refused(text_file: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("a few words")
+    done = _train(tmp_path / "run", text_file, "--nproc", "2", "--set", f'data.validation=["{few}"]')
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "Warning" not in line]
+    assert line.startswith("error: the held-out text has")
+    assert "data.validation" in line
+
+
 def test_another_recipe_does_not_go_on_with_a_run(alone: Path, text_file: Path) -> None:
     done = _train(alone, text_file, "--set", "train.lr=0.1")
     assert (done.returncode, "finished" in done.stdout) == (0, True)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from groundup.data import Shards
+from groundup.errors import UserError
 from groundup.evaluate.bits import evaluate_tokens
 from groundup.model.decoder import Decoder
 from groundup.parallel.divided import is_divided
@@ -60,6 +61,12 @@ class RunHooks:
         self._tokenizer, self._samples, self._display, self._bar = tokenizer, samples, display, bar
         assert recipe.train.validation_tokens is not None, "the planner fills it in"
         self._tokens = held_out_tokens(held_out, recipe.train.validation_tokens, plan.shape.context)
+        if devices is not None and len(self._tokens) <= plan.shape.context:
+            raise UserError(
+                f"the held-out text has {len(self._tokens)} tokens, too few for a window of model.context="
+                f"{plan.shape.context}, which many devices measure whole; give a longer data.validation, a larger "
+                "data.holdout_bytes or a shorter context"
+            )
         self._border = border
         self._prompts = _prompts(recipe, tokenizer, self._tokens)
         self._bytes_per_token = float(tokenizer.byte_lengths[self._tokens].mean())
