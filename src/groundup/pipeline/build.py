@@ -96,7 +96,7 @@ def prepare(run: Run, clock: Clock, display: Display, processes: Processes | Non
     display.log = run.log
     display.say(f"run {run.folder}", style="bold")
     if run.plan_file.is_file():
-        _prepared(run, run.recipe, display)
+        _prepare_again(run, run.recipe, display)
     else:
         _prepare_and_plan(run, run.recipe, clock, display, processes)
 
@@ -233,17 +233,17 @@ def _provenance(text: Text, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:
 
 
 def load_job(run: Run, display: Display, processes: Processes | None = None) -> Job:
-    """A planned run as it is trained here: on as many devices as there are now, whatever it was planned for."""
+    """A prepared run as it is trained here: on as many devices as there are now, whatever it was planned for."""
     keep_freed_memory()
     written, recipe = run.read_json(run.plan_file), run.recipe
-    tokenizer, tokens = _prepared(run, recipe, display)
+    tokens = Tokens(Shards.open(run.shards / "train"), Shards.open(run.shards / "held-out"))
     plan = Plan.from_json(written)
     layout = Layout()
     if processes is None:
         group_sizes(recipe.parallel, 1)
     else:
         share = plan.batch_size // group_sizes(recipe.parallel, processes.world_size).data
-        micro_batch = math.gcd(plan.micro_batch, share) or plan.micro_batch
+        micro_batch = math.gcd(plan.micro_batch, share)
         plan = replace(plan, devices=processes.world_size, micro_batch=micro_batch)
         recipe.train.micro_batch = micro_batch
         layout = resolve(recipe, plan.devices, plan.shape, plan.batch_size, micro_batch)
@@ -252,7 +252,7 @@ def load_job(run: Run, display: Display, processes: Processes | None = None) -> 
         recipe,
         plan,
         Hardware(**written["hardware"]),
-        tokenizer,
+        Tokenizer.load(run.tokenizer),
         tokens,
         display,
         budget_kind=written["budget"]["kind"],
@@ -272,11 +272,9 @@ def finish_training(job: Job, model: Decoder, state: TrainState, clock: Clock) -
     return outcome
 
 
-def _prepared(run: Run, recipe: Recipe, display: Display) -> tuple[Tokenizer, Tokens]:
-    """The run's tokenizer and shards; made again from the sources if the cache was emptied meanwhile."""
+def _prepare_again(run: Run, recipe: Recipe, display: Display) -> None:
+    """Make tokenizer and shards again from the sources, if the cache was emptied since the run was planned."""
     if (run.tokenizer / "tokenizer.json").is_file() and (run.shards / "train" / "manifest.json").is_file():
-        shards = Tokens(Shards.open(run.shards / "train"), Shards.open(run.shards / "held-out"))
-        return Tokenizer.load(run.tokenizer), shards
+        return
     text = stage_text(recipe, run, display)
-    tokenizer = make_tokenizer(recipe, text, run, display)
-    return tokenizer, encode_text(text, tokenizer, run, display)
+    encode_text(text, make_tokenizer(recipe, text, run, display), run, display)
