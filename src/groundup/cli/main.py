@@ -85,7 +85,8 @@ def _run(arguments: list[str]) -> int:
     """As `app(arguments)`, which would turn a KeyboardInterrupt into an exit without a word."""
     command = typer.main.get_command(app)
     try:
-        with command.make_context("groundup", list(arguments)) as context:
+        # A verb that starts groundup anew finds here what it was given.
+        with command.make_context("groundup", list(arguments), obj=arguments) as context:
             return int(command.invoke(context) or 0)
     except typer.Exit as end:
         return end.exit_code
@@ -114,7 +115,8 @@ def explain(error: OSError) -> str:
 
 
 def _interrupted(arguments: list[str]) -> int:
-    hint = "; `groundup build --resume` continues an unfinished run" if "build" in arguments else ""
+    verb = arguments[0]
+    hint = f"; `groundup {verb} --resume` continues an unfinished run" if verb in {"build", "train"} else ""
     print(f"stopped{hint}", file=sys.stderr)
     if "--json" in arguments:
         print(json.dumps({"error": f"stopped{hint}"}))

@@ -22,6 +22,7 @@ _BY_SIGNAL = 128
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str | None, typer.Argument(metavar="RECIPE", help="A ready recipe's name or a TOML file.")
     ] = None,
@@ -58,7 +59,7 @@ def train(
     given = {"budget": budget, "seed": seed, "data.sources": sources or None}
     loaded, folder = _recipe_and_folder(recipe, set_ or [], given, out, resume)
     if nproc and nproc > 1:
-        return _start(loaded, folder, nproc, max_restarts)
+        return _start(context.obj, loaded, folder, nproc, max_restarts, as_json)
     return _work(loaded, folder, as_json)
 
 
@@ -89,7 +90,9 @@ def _folder(name: str) -> Path:
     return runs.DEFAULT_PARENT / (name if run_id == "none" else f"{name}-{run_id}")
 
 
-def _start(recipe: "Recipe", folder: Path, nproc: int, max_restarts: int) -> int:
+def _start(
+    command: list[str], recipe: "Recipe", folder: Path, nproc: int, max_restarts: int, as_json: bool
+) -> int:
     """The same command in `nproc` processes, with the folder settled; what can be refused at once is."""
     from groundup.pipeline.launch import start_processes
     from groundup.plan.parallel import group_sizes, refuse_unsupported
@@ -100,8 +103,8 @@ def _start(recipe: "Recipe", folder: Path, nproc: int, max_restarts: int) -> int
     group_sizes(recipe.parallel, nproc)
     refuse_unsupported(recipe, nproc)
     if Run(folder).finished:
-        return _work(recipe, folder, "--json" in sys.argv)
-    arguments = _without(sys.argv[1:], ("--nproc", "--max-restarts", "--out"))
+        return _work(recipe, folder, as_json)
+    arguments = _without(command, ("--nproc", "--max-restarts", "--out"))
     exit_code = start_processes([*arguments, "--out", str(folder)], nproc, max_restarts, folder)
     if exit_code > _BY_SIGNAL and not any(Run(folder).checkpoints.glob("step-*")):
         raise typer.Abort  # before there was anything to save, and no process has said so
