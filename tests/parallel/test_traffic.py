@@ -8,7 +8,7 @@ import pytest
 
 from groundup.objective import OBJECTIVES
 from groundup.parallel.grid import Grid
-from groundup.parallel.traffic import Collective, Traffic
+from groundup.parallel.traffic import Collective
 from groundup.pipeline.rehearsal import rehearse
 from groundup.pipeline.watched_step import StepOfOne, WatchedStep
 from groundup.plan.cluster.memory import device_stages
@@ -167,10 +167,3 @@ def test_what_a_ring_sends() -> None:
     assert Collective("all-gather", 100, 4, "").sent_bytes == 75
     assert Collective("send", 100, 4, "").sent_bytes == 100
     assert Collective("all-reduce", 100, 1, "").sent_bytes == 0
-
-
-def test_sums_by_kind_and_axis() -> None:
-    traffic = Traffic()
-    traffic.records = [Collective("send", 8, 2, "pipeline"), Collective("all-gather", 8, 2, "tensor")]
-    assert traffic.sent_bytes() == 12
-    assert traffic.sent_bytes("send") == traffic.sent_bytes(axis="pipeline") == 8

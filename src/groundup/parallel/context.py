@@ -50,12 +50,11 @@ class Chunks:
         return torch.cat([parts[place] for place in self._order], dim)
 
 
-def context_parallel(model: Decoder, group: ProcessGroup, device: str) -> Decoder:
+def context_parallel(model: Decoder, chunks: Chunks, device: str) -> Decoder:
     """Let `model` take this process's part of each sequence (`Chunks.select`), in place; returns it.
 
     To be called behind `tensor_parallel`, and before the model gets its memory.
     """
-    chunks = Chunks(model.shape.context, group)
     if model.rotary is not None:
         model.rotary.stand_at(chunks.positions)
     if model.positions is not None:

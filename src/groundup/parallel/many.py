@@ -74,8 +74,8 @@ class ManyDevices:
             tensor_parallel(model, grid.mesh["tensor"], layout.sequence)
         self._chunks = None
         if layout.context > 1:
-            context_parallel(model, grid.group("context"), grid.device)
             self._chunks = Chunks(shape.context, grid.group("context"))
+            context_parallel(model, self._chunks, grid.device)
         if layout.expert > 1:
             expert_parallel(model, grid.mesh["expert"])
         if grid.tokens.size() > 1:

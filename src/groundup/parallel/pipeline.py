@@ -19,10 +19,10 @@ from torch.distributed.pipelining import (
     ScheduleInterleaved1F1B,
     ScheduleLoopedBFS,
 )
-from torch.distributed.tensor import DTensor
 
 from groundup.model.decoder import Decoder
 from groundup.objective import Batch, Objective
+from groundup.parallel.divided import local
 from groundup.parallel.grid import Grid
 from groundup.parallel.learner import Computing
 from groundup.plan.cluster.stages import stages as plan_stages
@@ -208,10 +208,4 @@ class TiedEmbedding:
         if weight is None:
             return
         assert weight.grad is not None
-        if isinstance(weight, DTensor):
-            # Looking up and unembedding may have divided their gradients differently.
-            gradient = cast(DTensor, weight.grad).redistribute(placements=weight.placements)
-            dist.all_reduce(gradient.to_local(), group=self._group)
-            weight.grad = gradient
-        else:
-            dist.all_reduce(weight.grad, group=self._group)
+        dist.all_reduce(local(weight.grad), group=self._group)

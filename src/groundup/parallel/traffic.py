@@ -88,14 +88,6 @@ class Traffic(TorchDispatchMode):
         self._grid = grid
         self._axes: dict[str, str] = {}
 
-    def sent_bytes(self, kind: Kind | None = None, axis: str | None = None) -> float:
-        """What this process sent, in a ring; of one kind, or along one axis, where that is given."""
-        return sum(
-            record.sent_bytes
-            for record in self.records
-            if kind in (None, record.kind) and axis in (None, record.axis)
-        )
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(issubclass(kind, DTensor) for kind in types):
             return NotImplemented  # it comes again, as what it sends and computes on this process

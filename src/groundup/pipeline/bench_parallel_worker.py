@@ -1,7 +1,5 @@
 """One process of `groundup bench parallel`: takes steps, and says what it sends, keeps and waits for."""
 
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +25,7 @@ from groundup.seeds import derive
 from groundup.shape import family
 from groundup.train.device import set_threads
 from groundup.train.step import TrainStep, lay_out
+from groundup.train.timing import seconds_of
 
 # So small that a model fed with random tokens stays what it is.
 _LR = 1e-6
@@ -93,11 +92,11 @@ class _Worker:
 
     def _times(self, least_seconds: float) -> list[float]:
         """Of as many steps in every process: how many, the first one says."""
-        warm = [_seconds_of(self._take) for _ in range(_WARMUPS)]
+        warm = [seconds_of(self._take) for _ in range(_WARMUPS)]
         count = max(3, min(_MOST_STEPS, round(least_seconds / warm[-1])))
         if self._processes:
             count = share(count)
-        return [_seconds_of(self._take) for _ in range(count)]
+        return [seconds_of(self._take) for _ in range(count)]
 
     def _record(self, trace: Path) -> None:
         """Write down a few steps under torch.profiler, which all processes begin together."""
@@ -137,12 +136,6 @@ class _Worker:
             inside = [axis for number, axis in enumerate(wide) if chosen >> number & 1]
             groups["+".join(inside)] = str({axis: at for axis, at in places.items() if axis not in inside})
         return groups
-
-
-def _seconds_of(action: Callable[[], None]) -> float:
-    before = time.perf_counter()
-    action()
-    return time.perf_counter() - before
 
 
 def _kept(watched: StepOfOne) -> dict[str, int]:

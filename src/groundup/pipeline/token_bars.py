@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from groundup.pipeline.bars import amount_bars
 from groundup.pipeline.numbers import bytes_text
 
 
@@ -24,14 +25,7 @@ class TrainingBars:
     """Two bars: the text as it is read, in bytes, and then the merges, as the trainer tells of them."""
 
     def __init__(self, console: Console) -> None:
-        columns = [
-            TextColumn("{task.description:8}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[amount]}"),
-        ]
-        self._progress = Progress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-        )
+        self._progress = amount_bars(console)
 
     @contextmanager
     def shown(self, total_bytes: int | None, vocabulary_size: int) -> Iterator[None]:

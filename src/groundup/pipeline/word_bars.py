@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
+from groundup.pipeline.bars import amount_bars
 from groundup.pipeline.numbers import bytes_text, human
 from groundup.words.shares import Tally
 
@@ -14,14 +15,7 @@ class WordBars:
     """A bar for each part of the work: reading, counting what stands together (GloVe), learning."""
 
     def __init__(self, console: Console) -> None:
-        columns = [
-            TextColumn("{task.description:8}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[amount]}"),
-        ]
-        self._progress = Progress(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
-        )
+        self._progress = amount_bars(console)
 
     @contextmanager
     def reading(self, total_bytes: int | None) -> Iterator[Callable[[int], None]]:
