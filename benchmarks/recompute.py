@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.pipeline.bench_flops import operator_flops
 from groundup.pipeline.bench_memory import record
 from groundup.pipeline.bench_process import Trial, measure
@@ -69,7 +69,7 @@ class _Flops(TorchDispatchMode):
 
 def flops(given: Trial) -> float:
     """Of the products of a forward and a backward pass, those computed again included."""
-    settings, objective = given.settings, OBJECTIVES["causal"]
+    settings, objective = given.settings, CAUSAL
     take_step = TrainStep(build(given.shape), objective, settings, precision=given.precision, device="cpu")
     windows = np.zeros((given.batch_size, given.shape.context + 1), np.int64)
     with _Flops() as counter:

@@ -27,7 +27,7 @@ def work() -> None:
     import numpy as np
 
     from groundup.model.registry import build
-    from groundup.objective import OBJECTIVES
+    from groundup.objective import CAUSAL
     from groundup.recipe import TrainRecipe
     from groundup.shape import Shape
     from groundup.train.device import set_threads
@@ -38,7 +38,7 @@ def work() -> None:
     for name, size in SIZES.items():
         model = build(Shape(family="qwen3", **size))  # type: ignore[arg-type]
         settings = TrainRecipe(batch_size=8)
-        step = TrainStep(model, OBJECTIVES["causal"], settings, precision="bf16", device="cpu")
+        step = TrainStep(model, CAUSAL, settings, precision="bf16", device="cpu")
         windows = np.random.default_rng(0).integers(0, size["vocabulary_size"], (8, size["context"] + 1))
         steps[name] = step, windows
     for line in sys.stdin:

@@ -28,8 +28,7 @@ def groundup(job: Job, batches: Batches, gate: Gate) -> None:
     """groundup's training step as `groundup build` takes it, with the weights of nanoGPT for GPT-2."""
     from groundup.interop.huggingface import from_tensors
     from groundup.model.registry import build
-    from groundup.objective import OBJECTIVES
-    from groundup.shape import family
+    from groundup.objective import CAUSAL
     from groundup.train.allocator import keep_freed_memory
     from groundup.train.step import TrainStep
 
@@ -43,7 +42,7 @@ def groundup(job: Job, batches: Batches, gate: Gate) -> None:
     model = build(shape, seed=job.seed)
     if "nanogpt" in job.sources and shape.family == "gpt2":
         model.load_state_dict(from_tensors(shape, peers.gpt2_tensors(job)))
-    objective = OBJECTIVES[family(shape.family).objective]
+    objective = CAUSAL
     take_step = TrainStep(model, objective, settings, precision=settings.precision, device="cpu")
     chosen = ("precision", "compile", "recompute", "micro_batch", "optimizer")
     embeddings = [part for part in (model.embedding, model.positions, model.unembedding) if part is not None]

@@ -70,6 +70,8 @@ class ModelRecipe(_Section):
     router_aux_loss_coef: float = Field(
         default=0.001, ge=0, description="how much the loss asks routers to load experts evenly"
     )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of activations that training leaves out")
+    options: dict[str, Any] = Field(default={}, description="what only this family has: model.options.NAME")
 
 
 class TrainRecipe(_Section):
@@ -94,6 +96,9 @@ class TrainRecipe(_Section):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
     clip: float = Field(default=1.0, gt=0, description="the largest norm of the gradient")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="the share of each target that is spread over the whole vocabulary"
+    )
     ema: float | None = Field(default=None, gt=0, lt=1, description="average the weights with this decay a step")
     precision: Literal["auto", "fp32", "bf16", "bf16-weights", "fp16"] = Field(default="auto")
     compile: Literal["auto", "on", "off"] = Field(
@@ -242,7 +247,7 @@ def parse_overrides(written: list[str]) -> dict[str, Any]:
 
 
 def _override(tree: dict[str, Any], field: str, value: Any) -> None:
-    if field not in known_fields():
+    if field not in known_fields() and not field.startswith(_OPTIONS):
         raise UserError(f"unknown field '{field}' in the recipe{nearest(field, known_fields())}")
     *sections, last = field.split(".")
     for section in sections:
@@ -252,6 +257,8 @@ def _override(tree: dict[str, Any], field: str, value: Any) -> None:
     tree[last] = value
 
 
+# The family itself knows what stands below.
+_OPTIONS = "model.options."
 _LISTS = {"data.sources", "data.validation", "sample.prompts"}
 
 

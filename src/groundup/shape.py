@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,25 +13,44 @@ from groundup.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Family:
-    """The blocks that a family is made of, and the module whose import registers its builder."""
+    """What a family is made of and learns from, and the module whose import registers its builder.
+
+    `norm`, `position` and `feedforward` describe the blocks of a `Decoder`, from which the planner counts;
+    families of another kind leave them out, and are counted when they are built. `examples` are what one row of a
+    batch comes from: a window of text, a pair of texts or a labelled image. `special_tokens` are those that the
+    tokenizer has beside the end of text. `sees` and `purpose` are for the table of families.
+    """
 
     module: str
-    norm: Literal["layer", "rms"]
-    position: Literal["learned", "rotary"]
-    feedforward: Literal["gelu", "swiglu"]
+    norm: Literal["layer", "rms"] | None = None
+    position: Literal["learned", "rotary"] | None = None
+    feedforward: Literal["gelu", "swiglu"] | None = None
     bias: bool = False
     qk_norm: bool = False
     grouped_query: bool = True
     experts: bool = False
+    post_norm: bool = False
     objective: str = "causal"
+    examples: Literal["text", "pairs", "images"] = "text"
+    special_tokens: tuple[str, ...] = ()
+    year: int = 0
+    sees: str = "what is before"
+    purpose: str = "writes text"
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether its model is a `Decoder`, which the planner knows: it writes text, one token after the other."""
+        return self.position is not None
 
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": Family("groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, grouped_query=False),
-    "llama": Family("groundup.model.families.llama", "rms", "rotary", "swiglu"),
-    "qwen3": Family("groundup.model.families.qwen3", "rms", "rotary", "swiglu", qk_norm=True),
+    "gpt2": Family(
+        "groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, grouped_query=False, year=2019
+    ),
+    "llama": Family("groundup.model.families.llama", "rms", "rotary", "swiglu", year=2023),
+    "qwen3": Family("groundup.model.families.qwen3", "rms", "rotary", "swiglu", qk_norm=True, year=2025),
     "qwen3_moe": Family(
-        "groundup.model.families.qwen3_moe", "rms", "rotary", "swiglu", qk_norm=True, experts=True
+        "groundup.model.families.qwen3_moe", "rms", "rotary", "swiglu", qk_norm=True, experts=True, year=2025
     ),
 }
 
@@ -44,9 +63,10 @@ def family(name: str) -> Family:
 
 
 class Shape(BaseModel):
-    """Every number that fixes a decoder's parameters. Widths and lengths count elements and tokens.
+    """Every number that fixes a model's parameters. Widths and lengths count elements and tokens.
 
-    In a mixture of experts `feedforward_width` is that of the experts of one token together.
+    In a mixture of experts `feedforward_width` is that of the experts of one token together. `dropout` is the
+    share of activations that training leaves out; `options` are what only this family has, and its module checks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +87,11 @@ class Shape(BaseModel):
     experts_per_token: int | None = Field(default=None, ge=1)
     norm_topk_prob: bool = True
     router_aux_loss_coef: float = Field(default=0.001, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    options: dict[str, Any] = {}
+
+    def __hash__(self) -> int:
+        return hash((*(value for name, value in self if name != "options"), *sorted(self.options)))
 
     @property
     def expert_width(self) -> int | None:
@@ -82,6 +107,11 @@ class Shape(BaseModel):
     def _is_consistent(self) -> Self:
         traits = family(self.family)
         self._has_consistent_experts(traits.experts)
+        if traits.is_decoder:
+            self._has_consistent_heads(traits)
+        return self
+
+    def _has_consistent_heads(self, traits: Family) -> None:
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"model.num_heads={self.num_heads} is not a multiple of model.num_kv_heads={self.num_kv_heads}; "
@@ -100,7 +130,6 @@ class Shape(BaseModel):
                 f"{self.num_kv_heads}, {self.num_heads}, {self.head_width} and {self.width}; "
                 "leave model.num_kv_heads and model.head_width unset"
             )
-        return self
 
     def _has_consistent_experts(self, wanted: bool) -> None:
         num_experts, per_token = self.num_experts, self.experts_per_token

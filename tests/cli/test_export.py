@@ -16,7 +16,7 @@ import groundup as gu
 from groundup.cli.main import main
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build as build_model
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.grid import Grid
 from groundup.parallel.many import ManyDevices
 from groundup.plan.cluster.layout import Layout
@@ -104,7 +104,7 @@ def test_an_earlier_checkpoint(
 
 
 def _rewrite(rank: int, checkpoint: Path, folder: Path, shape: Shape) -> None:
-    layout, causal = Layout(data=2, zero=3), OBJECTIVES["causal"]
+    layout, causal = Layout(data=2, zero=3), CAUSAL
     many = ManyDevices(shape, causal, Grid(layout, "cpu"), ParallelRecipe(zero=3), seed=9, computing=nullcontext)
     optimizer = build_optimizer(many.model, TrainRecipe(optimizer="adamw", lr=1e-3))
     average = WeightAverage(many.model, 0.9)

@@ -9,12 +9,13 @@ import torch
 
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build
-from groundup.objective.causal import CAUSAL
+from groundup.objective import Setting
+from groundup.objective.causal import CAUSAL, causal
 from groundup.shape import Shape
 
 END, CONTEXT = 0, 24
 LENGTHS = (7, 1, 9, 4, 4)  # of the documents in a window of 25; the first is the rest of one
-PACKED = CAUSAL.within_documents(END)
+PACKED = causal(Setting(border=END))
 
 
 def _model(family: str = "qwen3", *, seed: int = 1) -> Decoder:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.divided import whole
 from groundup.parallel.grid import Grid
 from groundup.recipe import ParallelRecipe
@@ -34,7 +34,7 @@ class _Averaged(NamedTuple):
 
 
 def _alone() -> _Averaged:
-    case, objective = _CASES["data"], OBJECTIVES["causal"]
+    case, objective = _CASES["data"], CAUSAL
     train = settings(case, 4)
     step = TrainStep(build(small_shape(case), SEED), objective, train, precision="fp32", device="cpu")
 
@@ -50,7 +50,7 @@ def _together(_rank: int, cases: dict[str, Case]) -> dict[str, _Averaged]:
 
 
 def _on_this(case: Case) -> _Averaged:
-    objective, train = OBJECTIVES["causal"], settings(case, case.layout.micro_batch)
+    objective, train = CAUSAL, settings(case, case.layout.micro_batch)
     parallel = ParallelRecipe(zero=case.layout.zero)
     grid = Grid(case.layout, "cpu")
     devices = lay_out(

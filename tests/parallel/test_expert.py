@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from groundup.model.experts import Experts
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.divided import whole
 from groundup.parallel.expert import DividedExperts, average_expert_gradients
 from groundup.parallel.grid import Grid
@@ -140,9 +140,7 @@ def _read_and_write(_rank: int, source: Path, folders: dict[Layout, Path]) -> No
     """Each layout reads what the one before it wrote."""
     for sizes, folder in folders.items():
         parallel = ParallelRecipe(zero=sizes.zero)
-        many = ManyDevices(
-            _SHAPE, OBJECTIVES["causal"], Grid(sizes, "cpu"), parallel, seed=99, computing=nullcontext
-        )
+        many = ManyDevices(_SHAPE, CAUSAL, Grid(sizes, "cpu"), parallel, seed=99, computing=nullcontext)
         optimizer = _trained(many.model)
         state = restore(source, many.model, optimizer)
         with CheckpointWriter(folder, keep=1) as writer:

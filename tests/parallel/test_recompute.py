@@ -11,7 +11,7 @@ from torch._functorch.compilers import nop
 
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.recompute import recompute
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
@@ -45,7 +45,7 @@ def _windows(shape: Shape, batch_size: int) -> np.ndarray:
 def _trained(shape: Shape, precision: str, **settings: Any) -> tuple[list[float], list[Tensor], list[Tensor]]:
     """Losses of three steps, the weights after them, and the gradients that would come next."""
     model = build(shape, seed=5)
-    take_step = TrainStep(model, OBJECTIVES["causal"], TrainRecipe(**settings), precision=precision, device="cpu")
+    take_step = TrainStep(model, CAUSAL, TrainRecipe(**settings), precision=precision, device="cpu")
     windows = _windows(shape, 4)
     losses = [take_step(windows, 1e-2).loss for _ in range(3)]
     take_step.accumulate(windows)
@@ -92,7 +92,7 @@ def _compiled(what: str) -> tuple[list[Tensor], int]:
 
 
 def _gradients(model: nn.Module) -> list[Tensor]:
-    objective = OBJECTIVES["causal"]
+    objective = CAUSAL
     objective.loss(model.train(), objective.collate(_windows(_shape("qwen3"), 2))).mean.backward()
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 

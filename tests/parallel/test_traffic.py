@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.grid import Grid
 from groundup.parallel.traffic import Collective
 from groundup.pipeline.rehearsal import rehearse
@@ -55,7 +55,7 @@ def take_steps(_rank: int, cases: dict[str, Case]) -> dict[str, StepOfOne]:
 
 
 def _take(case: Case) -> StepOfOne:
-    train, objective = settings(case, case.layout.micro_batch), OBJECTIVES["causal"]
+    train, objective = settings(case, case.layout.micro_batch), CAUSAL
     parallel = ParallelRecipe(zero=case.layout.zero)
     devices = lay_out(
         small_shape(case), objective, train, parallel, Grid(case.layout, "cpu"),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES, Objective
+from groundup.objective import CAUSAL, Objective, Setting, causal
 from groundup.parallel.grid import Grid
 from groundup.parallel.many import ManyDevices
 from groundup.plan.cluster.layout import Layout
@@ -154,8 +154,7 @@ def _take(step: TrainStep) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.floa
 
 
 def _objective(case: Case) -> Objective:
-    causal = OBJECTIVES["causal"]
-    return causal.within_documents(END_OF_TEXT) if case.documents else causal
+    return causal(Setting(border=END_OF_TEXT)) if case.documents else CAUSAL
 
 
 def _precision(train: TrainRecipe) -> Any:

@@ -15,7 +15,7 @@ from torch import nn
 
 from groundup.data import Batches, Shards
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.recipe import TrainRecipe
 from groundup.run import read_rows
 from groundup.shape import Shape
@@ -113,7 +113,7 @@ def make_trainer(shards: Shards) -> Iterator[MakeTrainer]:
             metrics = stack.enter_context(MetricsWriter(folder / "metrics.jsonl"))
             return Trainer(
                 build(SHAPE, seed),
-                OBJECTIVES["causal"],
+                CAUSAL,
                 Batches(shards, 3, CONTEXT),
                 TrainRecipe(**{"lr": 1e-2, "batch_size": BATCH, "validations": 1} | settings),
                 precision=precision,

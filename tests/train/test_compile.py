@@ -11,7 +11,6 @@ import torch
 
 from groundup.errors import UserError
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
 from groundup.objective.causal import CAUSAL
 from groundup.parallel.recompute import Recompute, recompute
 from groundup.recipe import TrainRecipe
@@ -40,7 +39,7 @@ def _step(family: str, compile: str, precision: str = "fp32") -> TrainStep:
     # moments near zero: in bfloat16 that would show.
     optimizer = "adamw" if precision == "fp32" else "muon"
     settings = TrainRecipe(lr=1e-2, compile=compile, optimizer=optimizer)
-    return TrainStep(build(shape, 1), OBJECTIVES["causal"], settings, precision=precision, device="cpu")
+    return TrainStep(build(shape, 1), CAUSAL, settings, precision=precision, device="cpu")
 
 
 @needs_compiler

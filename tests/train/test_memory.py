@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.plan.parameters import ledger, total
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
@@ -137,9 +137,9 @@ def _saved_for_backward(batch_size: int) -> int:
         return tensor
 
     windows = np.random.default_rng(0).integers(0, SHAPE.vocabulary_size, (batch_size, SHAPE.context + 1))
-    batch = OBJECTIVES["causal"].collate(windows)
+    batch = CAUSAL.collate(windows)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = OBJECTIVES["causal"].loss(model, batch)
+        loss = CAUSAL.loss(model, batch)
     assert loss.mean.requires_grad
     saved.pop(batch.inputs_BT.data_ptr())  # made before the forward pass
     return sum(tensor.untyped_storage().nbytes() for pointer, tensor in saved.items() if pointer not in weights)

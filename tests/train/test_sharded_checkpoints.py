@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from groundup.errors import UserError
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.grid import Grid
 from groundup.parallel.many import ManyDevices
 from groundup.plan.cluster.layout import Layout
@@ -83,7 +83,7 @@ def _trained(model: torch.nn.Module, optimizer: str, many: ManyDevices | None = 
 
 def _laid_out(layout: Layout, shape: Shape = SHAPE, optimizer: str = "adamw") -> Trained:
     settings = ParallelRecipe(zero=layout.zero, replicate=layout.replicate)
-    causal, grid = OBJECTIVES["causal"], Grid(layout, "cpu")
+    causal, grid = CAUSAL, Grid(layout, "cpu")
     many = ManyDevices(shape, causal, grid, settings, seed=99, computing=nullcontext)
     return _trained(many.model, optimizer, many)
 
@@ -97,7 +97,7 @@ def _step(trained: Trained, step: int) -> float:
     if trained.many is not None:
         loss, _ = trained.many.accumulate(_windows(), 1)
     else:
-        found = OBJECTIVES["causal"].loss(trained.model, OBJECTIVES["causal"].collate(_windows()))
+        found = CAUSAL.loss(trained.model, CAUSAL.collate(_windows()))
         found.mean.backward()
         loss = float(found.mean.detach())
     set_learning_rate(trained.optimizer, LR)

@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from groundup.data import Shards
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.run import read_rows
 from groundup.train.progress import StepProgress
 from groundup.train.schedules import share_of_peak
@@ -95,7 +95,7 @@ def test_micro_batches_add_up_to_the_batch(
         for weight in trainer.model.parameters():
             weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
     windows = trainer.batches.windows(0, BATCH)
-    expected = OBJECTIVES["causal"].loss(trainer.model, OBJECTIVES["causal"].collate(windows)).mean
+    expected = CAUSAL.loss(trainer.model, CAUSAL.collate(windows)).mean
     names = [name for name, _ in trainer.model.named_parameters()]
     gradients = dict(zip(names, torch.autograd.grad(expected, trainer.model.parameters()), strict=True))
     assert trainer.take_step.accumulate(windows)[0] == pytest.approx(expected.item(), rel=1e-6)

@@ -8,7 +8,7 @@ from typing import Any
 from groundup.errors import UserError
 from groundup.shape import Shape
 
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "gpt2": "GPT2LMHeadModel",
     "llama": "LlamaForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
@@ -19,7 +19,7 @@ _ARCHITECTURES = {
 def to_config(shape: Shape, end_of_text: int) -> dict[str, Any]:
     """The contents of `config.json` and the ids of special tokens."""
     common = {
-        "architectures": [_ARCHITECTURES[shape.family]],
+        "architectures": [ARCHITECTURES[shape.family]],
         "model_type": shape.family,
         "vocab_size": shape.vocabulary_size,
         "tie_word_embeddings": shape.tied,
@@ -98,9 +98,9 @@ def shape_in(config: dict[str, Any]) -> Shape:
     UserError for an architecture that no family of ours has.
     """
     family = config.get("model_type")
-    if family not in _ARCHITECTURES:
+    if family not in ARCHITECTURES:
         raise UserError(
-            f"config.json has model_type={family!r}; groundup reads {', '.join(sorted(_ARCHITECTURES))}"
+            f"config.json has model_type={family!r}; groundup reads {', '.join(sorted(ARCHITECTURES))}"
         )
     if family == "gpt2":
         width, heads = config["n_embd"], config["n_head"]

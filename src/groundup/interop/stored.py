@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from groundup.errors import UserError
-from groundup.interop.config import from_config
+from groundup.interop.formats import shape_from
 from groundup.plan.stored import StoredTensor
 from groundup.shape import Shape
 
 
-def read_shape(folder: Path, shape_of: Callable[[dict[str, Any]], Shape] = from_config) -> Shape:
+def read_shape(folder: Path, shape_of: Callable[[dict[str, Any]], Shape] = shape_from) -> Shape:
     """What `shape_of` finds in the folder's `config.json`; UserError where that is damaged."""
     file = folder / "config.json"
     try:

@@ -11,14 +11,16 @@ from groundup.shape import Shape
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention with grouped keys and values.
+    """Multi-head attention with grouped keys and values; causal unless it is said to be otherwise.
 
     Scaled dot products (Vaswani et al. 2017, arXiv:1706.03762); query heads share key/value heads in groups
     (Ainslie et al. 2023, arXiv:2305.13245); optionally queries and keys are normalised first
-    (Henry et al. 2020, arXiv:2010.04245; as in Qwen3) and turned by rotary positions.
+    (Henry et al. 2020, arXiv:2010.04245; as in Qwen3) and turned by rotary positions. `scale` as in `attend`.
     """
 
-    def __init__(self, shape: Shape, *, bias: bool, qk_norm: bool):
+    def __init__(
+        self, shape: Shape, *, bias: bool, qk_norm: bool, causal: bool = True, scale: float | None = None
+    ):
         super().__init__()
         self.num_heads, self.num_kv_heads, self.head_width = (
             shape.num_heads,
@@ -30,7 +32,7 @@ class Attention(nn.Module):
         self.key = Linear(shape.width, kv_width, bias=bias)
         self.value = Linear(shape.width, kv_width, bias=bias)
         self.output = Linear(heads_width, shape.width, bias=bias)
-        self.dot_product = DotProduct()
+        self.dot_product = DotProduct(causal=causal, scale=scale)
         self.query_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
         self.key_norm = RMSNorm(shape.head_width, shape.norm_epsilon) if qk_norm else None
 
@@ -40,14 +42,18 @@ class Attention(nn.Module):
         rotary: Rotary | None = None,
         cache: LayerCache | None = None,
         mask_TS: Tensor | None = None,
+        *,
+        memory_BSD: Tensor | None = None,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D); with a cache, the T tokens follow those already stored.
 
-        `mask_TS` as in `attend`; None lets each token look at itself and at everything before it.
+        `mask_TS` as in `attend`; None lets each token look at itself and at everything before it, or at all. With
+        `memory_BSD` keys and values are made of that: cross-attention.
         """
+        seen_BSD = x_BTD if memory_BSD is None else memory_BSD
         query_BHTd = self._heads(self.query(x_BTD))
-        key_BKTd = self._heads(self.key(x_BTD))
-        value_BKTd = self._heads(self.value(x_BTD))
+        key_BKTd = self._heads(self.key(seen_BSD))
+        value_BKTd = self._heads(self.value(seen_BSD))
         if self.query_norm is not None and self.key_norm is not None:
             query_BHTd, key_BKTd = self.query_norm(query_BHTd), self.key_norm(key_BKTd)
         start = cache.length if cache else 0

@@ -1,37 +1,15 @@
-"""The decoder: embedding, a stack of pre-norm blocks on one residual stream, and the way back to words."""
-
-from collections.abc import Callable
-from typing import TypeAlias
+"""The decoder: embedding, a stack of blocks on one residual stream, and the way back to words."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundup.model.base import TextModel
+from groundup.model.block import Block, BlockPart, NormMaker, PostNormBlock, dropout
 from groundup.model.cache import KeyValueCache, LayerCache
 from groundup.model.linear import Linear
 from groundup.model.position import Rotary
 from groundup.shape import Shape
-
-BlockPart: TypeAlias = Callable[[Shape], nn.Module]
-NormMaker: TypeAlias = Callable[[int, float], nn.Module]
-
-
-class DecoderBlock(nn.Module):
-    """x + attention(norm(x)), then x + feedforward(norm(x)) (pre-norm: Xiong et al. 2020, arXiv:2002.04745)."""
-
-    def __init__(self, shape: Shape, attention: BlockPart, feedforward: BlockPart, norm: NormMaker):
-        super().__init__()
-        self.attention_norm = norm(shape.width, shape.norm_epsilon)
-        self.attention = attention(shape)
-        self.feedforward_norm = norm(shape.width, shape.norm_epsilon)
-        self.feedforward = feedforward(shape)
-
-    def forward(
-        self, x_BTD: Tensor, rotary: Rotary | None, cache: LayerCache | None, mask_TS: Tensor | None = None
-    ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), rotary, cache, mask_TS)
-        return x_BTD + self.feedforward(self.feedforward_norm(x_BTD))
 
 
 class DocumentMask(nn.Module):
@@ -44,11 +22,12 @@ class DocumentMask(nn.Module):
         return (documents_BT[:, None, :, None] == documents_BT[:, None, None, :]).tril()
 
 
-class Decoder(nn.Module):
+class Decoder(TextModel):
     """A causal language model: ids (B, T) int64 -> logits (B, T, V).
 
     A family gives its attention, feed-forward and norm; with `shape.tied` the unembedding is the embedding's
     own weight (Press and Wolf 2017, arXiv:1608.05859). Positions are learned (an embedding a position) or rotary.
+    Norms stand before attention and feed-forward, and once more at the end; or only behind them (`post_norm`).
     """
 
     def __init__(
@@ -59,17 +38,17 @@ class Decoder(nn.Module):
         feedforward: BlockPart,
         norm: NormMaker,
         learned_positions: bool,
+        post_norm: bool = False,
     ):
-        super().__init__()
-        self.shape = shape
+        super().__init__(shape)
         self.embedding = nn.Embedding(shape.vocabulary_size, shape.width)
         self.positions = nn.Embedding(shape.context, shape.width) if learned_positions else None
         self.rotary = None if learned_positions else Rotary(shape.head_width, shape.context, shape.rope_theta)
         self.mask = DocumentMask()
-        self.blocks = nn.ModuleList(
-            DecoderBlock(shape, attention, feedforward, norm) for _ in range(shape.num_layers)
-        )
-        self.norm = norm(shape.width, shape.norm_epsilon)
+        self.dropout = dropout(shape)
+        block = PostNormBlock if post_norm else Block
+        self.blocks = nn.ModuleList(block(shape, attention, feedforward, norm) for _ in range(shape.num_layers))
+        self.norm = nn.Identity() if post_norm else norm(shape.width, shape.norm_epsilon)
         self.unembedding = None if shape.tied else Linear(shape.width, shape.vocabulary_size, bias=False)
 
     def forward(
@@ -96,9 +75,14 @@ class Decoder(nn.Module):
     def embed(self, ids_BT: Tensor, start: int = 0) -> Tensor:
         """The residual stream (B, T, D) before the first block; the ids stand at `start` and behind it."""
         x_BTD = self.embedding(ids_BT)
-        if self.positions is None:
-            return x_BTD
-        return x_BTD + self.positions(torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device))
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions(torch.arange(start, start + ids_BT.shape[1], device=ids_BT.device))
+        return self.dropout(x_BTD)
+
+    def text_features(self, ids_BT: Tensor, keep_BT: Tensor | None = None) -> Tensor:
+        """The residual stream (B, T, D): no token sees the padding behind it."""
+        del keep_BT
+        return self.features(ids_BT)
 
     def unembed(self, x_BTD: Tensor) -> Tensor:
         """Logits (B, T, V) from the residual stream."""

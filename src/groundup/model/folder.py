@@ -1,5 +1,6 @@
 """Model folders: ordinary Hugging Face folders, written and read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,20 @@ from torch import Tensor
 
 from groundup.errors import UserError
 from groundup.files import folder_atomically, write_atomically, write_json
-from groundup.interop.config import to_config
-from groundup.interop.huggingface import from_tensors, to_tensors
+from groundup.interop.formats import format_of
 from groundup.interop.stored import read_shape, weight_files
+from groundup.model.base import Model, fill_tables
 from groundup.model.decoder import Decoder
-from groundup.model.registry import assemble
+from groundup.model.registry import assemble_any
 from groundup.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model of any family, in evaluation mode, and its tokenizer."""
+
+    model: Model
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,13 +35,11 @@ class LoadedModel:
     tokenizer: Tokenizer
 
 
-def save(folder: Path, model: Decoder, tokenizer: Tokenizer, card: str, sampling: dict[str, Any]) -> None:
+def save(folder: Path, model: Model, tokenizer: Tokenizer, card: str, sampling: dict[str, Any]) -> None:
     """Write config.json, model.safetensors, tokenizer files, generation_config.json and README.md (the card)."""
     shape = model.shape
     with folder_atomically(folder) as temporary:
-        write_json(temporary / "config.json", to_config(shape, tokenizer.end_of_text))
-        tensors = to_tensors(shape, {name: value.cpu() for name, value in model.state_dict().items()})
-        save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+        save_weights(temporary, model, tokenizer.special_tokens)
         tokenizer.save(temporary, model_max_length=shape.context)
         write_json(
             temporary / "generation_config.json",
@@ -42,18 +49,43 @@ def save(folder: Path, model: Decoder, tokenizer: Tokenizer, card: str, sampling
         write_atomically(temporary / "README.md", card)
 
 
-def load(folder: Path | str) -> LoadedModel:
-    """Read a model folder, or a run's folder that holds one in `model/`; the model is in evaluation mode.
+def save_weights(folder: Path, model: Model, special: Mapping[str, int]) -> None:
+    """Write config.json and model.safetensors, in the form in which others know the family."""
+    written = format_of(model.shape.family)
+    write_json(folder / "config.json", written.to_config(model.shape, special))
+    state = {name: value.cpu() for name, value in model.state_dict().items()}
+    save_file(written.to_tensors(model.shape, state), folder / "model.safetensors", metadata={"format": "pt"})
 
-    UserError names what is missing. Every tensor must be known and present: nothing is loaded half.
+
+def load(folder: Path | str) -> LoadedModel:
+    """Read a decoder's folder, or a run's folder that holds one in `model/`; the model is in evaluation mode.
+
+    UserError names what is missing, and says where the model is no decoder. Every tensor must be known and there:
+    nothing is loaded half.
     """
+    loaded = load_any(folder)
+    if not isinstance(loaded.model, Decoder):
+        raise UserError(
+            f"{folder} holds a model of the family {loaded.model.shape.family}, which does not write text token "
+            "by token; `groundup families` says what it is good for"
+        )
+    return LoadedModel(loaded.model, loaded.tokenizer)
+
+
+def load_any(folder: Path | str) -> Loaded:
+    """As `load`, of any family that reads text."""
+    folder = _model_folder(Path(folder))
+    return Loaded(load_weights(folder), Tokenizer.load(folder))
+
+
+def load_weights(folder: Path | str) -> Model:
+    """The model alone, of any family; errors as for `load`."""
     folder = _model_folder(Path(folder))
     shape = read_shape(folder)
-    model = assemble(shape)
+    model = assemble_any(shape)
     model.to_empty(device="cpu")
-    if model.rotary is not None:
-        model.rotary.fill()
-    state = from_tensors(shape, _read_tensors(folder))
+    fill_tables(model)
+    state = format_of(shape.family).from_tensors(shape, _read_tensors(folder))
     expected = set(model.state_dict())
     if expected != set(state):
         missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
@@ -62,7 +94,7 @@ def load(folder: Path | str) -> LoadedModel:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{folder} does not fit its config.json: {str(error).splitlines()[-1].strip()}") from None
-    return LoadedModel(model.eval(), Tokenizer.load(folder))
+    return model.eval()
 
 
 def _model_folder(folder: Path) -> Path:

@@ -6,10 +6,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from groundup.model.decoder import Decoder
+from groundup.model.base import Drawn, Fills
 from groundup.model.experts import StackedLinear
 from groundup.model.norm import LayerNorm, RMSNorm
-from groundup.model.position import Rotary
 from groundup.seeds import derive
 
 _INTO_THE_STREAM = ("attention.output", "feedforward.down", "experts.down")
@@ -23,7 +22,7 @@ def copy_whole(parameter: Tensor, drawn: Tensor) -> None:
     parameter.copy_(drawn)
 
 
-def initialise(model: Decoder, seed: int, place: Place = copy_whole) -> None:
+def initialise(model: nn.Module, seed: int, place: Place = copy_whole) -> None:
     """Fill a model's parameters in place.
 
     Matrices that read the residual stream have a standard deviation of 1/sqrt(fan in), which keeps activations
@@ -32,7 +31,8 @@ def initialise(model: Decoder, seed: int, place: Place = copy_whole) -> None:
     0.02 as in GPT-2, so that tied logits start near zero and the first loss is ln V.
 
     Each tensor is drawn on the CPU, from the seed and its own name: the same seed gives the same weights on every
-    device, and to a part of a model the same as to the whole. `place(parameter, drawn)` puts a tensor of the
+    device, and to a part of a model the same as to the whole. A module of another kind says itself what its
+    parameters start from (`Drawn`). `place(parameter, drawn)` puts a tensor of the
     parameter's shape into it.
     """
     for name, module in model.named_modules():
@@ -47,7 +47,11 @@ def initialise(model: Decoder, seed: int, place: Place = copy_whole) -> None:
             place(module.weight, torch.ones(module.weight.shape))
             if isinstance(module, LayerNorm):
                 place(module.bias, torch.zeros(module.bias.shape))
-        elif isinstance(module, Rotary):
+        elif isinstance(module, Drawn):
+            generator = torch.Generator().manual_seed(derive(seed, name))
+            for own, value in module.initial_values(generator).items():
+                place(getattr(module, own), value)
+        if isinstance(module, Fills):
             module.fill()
 
 

@@ -4,9 +4,36 @@ To add one, write a module beside `causal.py` and add its line to `OBJECTIVES`; 
 that trains it in `groundup.shape.FAMILIES`.
 """
 
-from groundup.objective.base import Batch, Loss, Objective, number_documents
-from groundup.objective.causal import CAUSAL
+from collections.abc import Callable
 
-OBJECTIVES: dict[str, Objective] = {"causal": CAUSAL}
+from groundup.objective.base import (
+    IGNORED,
+    Batch,
+    Loss,
+    Objective,
+    Setting,
+    TensorBatch,
+    judged,
+    number_documents,
+    row_generators,
+    tokens_of,
+)
+from groundup.objective.causal import CAUSAL, causal
 
-__all__ = ["OBJECTIVES", "Batch", "Loss", "Objective", "number_documents"]
+OBJECTIVES: dict[str, Callable[[Setting], Objective]] = {"causal": causal}
+
+__all__ = [
+    "CAUSAL",
+    "IGNORED",
+    "OBJECTIVES",
+    "Batch",
+    "Loss",
+    "Objective",
+    "Setting",
+    "TensorBatch",
+    "causal",
+    "judged",
+    "number_documents",
+    "row_generators",
+    "tokens_of",
+]

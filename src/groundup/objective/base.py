@@ -1,11 +1,20 @@
 """What every objective has in common."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
+
+from groundup.shape import Shape
+
+# A target that does not count.
+IGNORED = -100
+
+Windows: TypeAlias = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):
@@ -40,6 +49,33 @@ class Batch(NamedTuple):
         return Batch(change(self.inputs_BT), change(self.targets_BT), documents_BT)
 
 
+@dataclass(frozen=True)
+class TensorBatch:
+    """A batch of another form: a frozen dataclass of tensors (B, ...), some of which may be None.
+
+    `targets` is what is to be predicted, of any shape; `IGNORED` ones do not count.
+    """
+
+    targets: Tensor
+
+    @property
+    def num_targets(self) -> int:
+        """How many targets count."""
+        return int((self.targets != IGNORED).sum())
+
+    def to(self, device: str) -> Self:
+        """The batch on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def rows(self, part: slice) -> Self:
+        """Some of the examples."""
+        return self._each(lambda tensor: tensor[part])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
+
+
 @runtime_checkable
 class Unembeds(Protocol):
     """A model whose logits are `features @ unembedding_weight.T`, so that a loss can take them in parts."""
@@ -55,25 +91,71 @@ class Unembeds(Protocol):
 
 
 class Loss(NamedTuple):
-    """The mean over targets, in nats (a scalar with gradient), and how many targets there were."""
+    """The mean over targets, in nats (a scalar with gradient), and how many targets there were.
+
+    `num_correct` counts the targets that the model held for the likeliest; None while training.
+    """
 
     mean: Tensor
     num_targets: int
+    num_correct: int | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an objective may need to know of the run that it is for.
+
+    Attributes:
+        seed: of what is drawn, together with the number of the window.
+        shape: of the model.
+        special: the ids of special tokens.
+        border: the id between documents that attention does not cross; None where it may cross all.
+        starts_word_V: whether a token begins a word, (V,) bool.
+        label_smoothing: the share of a target that is spread over the vocabulary while training.
+    """
+
+    seed: int = 0
+    shape: Shape | None = None
+    special: Mapping[str, int] = field(default_factory=dict)
+    border: int | None = None
+    starts_word_V: npt.NDArray[np.bool_] | None = None
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
 class Objective:
-    """How tokens become a batch, and how a model's answer to it is judged.
+    """How rows of whole numbers become a batch, and how a model's answer to it is judged.
 
-    `collate(windows)` takes windows (B, T + 1) int64; with `end_of_text=id` the documents are numbered too.
+    `collate(windows, first)` takes rows (B, ...) int64, for text windows of T + 1 tokens, of which the first is
+    number `first` of the run's endless order: what is drawn for a row follows from its number, so that it is the
+    same however the rows of a step are divided. `in_nats_per_token` says whether the mean loss is the surprise at
+    each next token of the text, from which bits per byte follow.
     """
 
-    collate: Callable[..., Batch]
-    loss: Callable[[nn.Module, Batch], Loss]
+    collate: Callable[..., Any]
+    loss: Callable[[nn.Module, Any], Loss]
+    in_nats_per_token: bool = False
 
-    def within_documents(self, end_of_text: int) -> "Objective":
-        """The same for documents that attention does not leave; they lie between ids `end_of_text`."""
-        return replace(self, collate=partial(self.collate, end_of_text=end_of_text))
+
+def row_generators(seed: int, first: int, count: int) -> list[np.random.Generator]:
+    """A generator for each of `count` rows from number `first` on."""
+    return [np.random.default_rng((seed, number)) for number in range(first, first + count)]
+
+
+def judged(model: nn.Module, logits_NV: Tensor, targets_N: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """The cross-entropy of targets (N,) that are not `IGNORED` under logits (N, V), in float32.
+
+    Labels are smoothed while training only (Szegedy et al. 2016, arXiv:1512.00567), hits counted otherwise. No
+    targets give a loss of 0.
+    """
+    counted_N = targets_N != IGNORED
+    num_targets = int(counted_N.sum())
+    smoothing = label_smoothing if model.training else 0.0
+    total = nn.functional.cross_entropy(
+        logits_NV.float(), targets_N, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
+    )
+    num_correct = None if model.training else int(((logits_NV.argmax(-1) == targets_N) & counted_N).sum())
+    return Loss(total / max(num_targets, 1), num_targets, num_correct)
 
 
 def number_documents(ids_BT: Tensor, end_of_text: int) -> Tensor:
@@ -82,3 +164,8 @@ def number_documents(ids_BT: Tensor, end_of_text: int) -> Tensor:
     An end of text counts with what follows: it is what a document is predicted from, here and in generation.
     """
     return (ids_BT == end_of_text).cumsum(1)
+
+
+def tokens_of(windows: Windows) -> Tensor:
+    """The same numbers as a tensor, (B, ...) int64."""
+    return torch.from_numpy(windows)

@@ -1,43 +1,56 @@
 """The causal objective: predict each next token (Bengio et al. 2003; Radford et al. 2018)."""
 
-import numpy as np
-import numpy.typing as npt
-import torch
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundup.model.experts import recorded_routing
-from groundup.objective.base import Batch, Loss, Objective, Unembeds, number_documents
+from groundup.objective.base import Batch, Loss, Objective, Setting, Unembeds, Windows, number_documents, tokens_of
 from groundup.objective.cross_entropy import chunked_cross_entropy
 
 
-def collate(windows: npt.NDArray[np.int64], *, end_of_text: int | None = None) -> Batch:
+def causal(setting: Setting) -> Objective:
+    """Next tokens; within documents where the setting has a border."""
+    return Objective(
+        partial(collate, border=setting.border),
+        partial(loss, label_smoothing=setting.label_smoothing),
+        in_nats_per_token=True,
+    )
+
+
+def collate(windows: Windows, first: int = 0, *, border: int | None = None) -> Batch:
     """Windows (B, T + 1) of consecutive tokens -> inputs and targets (B, T), the targets one token ahead."""
-    tokens = torch.from_numpy(windows)
+    del first  # nothing is drawn
+    tokens = tokens_of(windows)
     inputs_BT = tokens[:, :-1].contiguous()
-    documents_BT = None if end_of_text is None else number_documents(inputs_BT, end_of_text)
+    documents_BT = None if border is None else number_documents(inputs_BT, border)
     return Batch(inputs_BT, tokens[:, 1:].contiguous(), documents_BT)
 
 
-def loss(model: nn.Module, batch: Batch) -> Loss:
+def loss(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Loss:
     """The cross-entropy of the next token, in nats, taken in float32; in chunks where the model allows it.
 
     While a mixture of experts trains, what keeps its experts evenly loaded is added.
     """
     with recorded_routing(model) as routing:
-        mean = _cross_entropy(model, batch)
+        mean = _cross_entropy(model, batch, label_smoothing if model.training else 0.0)
     if model.training and routing.layers:
         mean = mean + routing.penalty()
     return Loss(mean, batch.num_targets)
 
 
-def _cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+def _cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float) -> Tensor:
     targets_N = batch.targets_BT.flatten()
-    if isinstance(model, Unembeds):
+    if isinstance(model, Unembeds) and not label_smoothing:
         features_ND = model.features(batch.inputs_BT, documents_BT=batch.documents_BT).flatten(0, 1)
         return chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N)
-    assert batch.documents_BT is None, "this model does not keep documents apart"
-    return F.cross_entropy(model(batch.inputs_BT).flatten(0, 1).float(), targets_N)
+    if isinstance(model, Unembeds):
+        logits_BTV = model(batch.inputs_BT, documents_BT=batch.documents_BT)
+    else:
+        assert batch.documents_BT is None, "this model does not keep documents apart"
+        logits_BTV = model(batch.inputs_BT)
+    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, label_smoothing=label_smoothing)
 
 
-CAUSAL = Objective(collate, loss)
+CAUSAL = causal(Setting())

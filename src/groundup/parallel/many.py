@@ -130,19 +130,20 @@ class ManyDevices:
         assert size * self.grid.data_size == len(windows), "the batch divides over the processes"
         return windows[self.grid.data_rank * size :][:size]
 
-    def accumulate(self, windows: Windows, micro_batch: int | None) -> tuple[float, int]:
+    def accumulate(self, windows: Windows, micro_batch: int | None, first: int = 0) -> tuple[float, int]:
         """Forward and backward: the mean loss over the targets of all processes, and their number.
 
-        `windows` (B, T + 1) are the whole step's.
+        `windows` (B, T + 1) are the whole step's, from number `first` of the run's order on.
         """
         self.model.train()
-        batch = self._batch(self.own(windows))
+        own = self.own(windows)
+        batch = self._batch(own, first + self.grid.data_rank * len(own))
         num_targets = self._sum(batch.num_targets, self.grid.tokens.get_group())
         # Gradients are averaged over the processes that have other tokens, and are to be added up.
         share = self.grid.tokens.size() / num_targets
-        size = micro_batch or len(batch.inputs_BT)
+        size = micro_batch or len(own)
         if self._pipeline is not None:
-            total = self._pipeline.train(batch, len(batch.inputs_BT) // size, share)
+            total = self._pipeline.train(batch, len(own) // size, share)
         else:
             total = self._micro_batches(batch, size, share)
         if self._tied is not None:
@@ -202,8 +203,8 @@ class ManyDevices:
             nn.utils.clip_grads_with_norm_(some, largest, norm)
         return float(norm)
 
-    def _batch(self, windows: Windows) -> Batch:
-        batch = self._objective.collate(windows)
+    def _batch(self, windows: Windows, first: int = 0) -> Batch:
+        batch = self._objective.collate(windows, first)
         return (batch if self._chunks is None else self._chunks.select(batch)).to(self.grid.device)
 
     def _of_all(self, loss: float) -> float:

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from groundup.errors import UserError
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.agree import agree
 from groundup.parallel.grid import Grid
 from groundup.parallel.processes import Processes, barrier, from_environment, joined, share
@@ -22,7 +22,6 @@ from groundup.pipeline.watched_step import StepOfOne, WatchedStep
 from groundup.plan.cluster.layout import Layout
 from groundup.recipe import ParallelRecipe
 from groundup.seeds import derive
-from groundup.shape import family
 from groundup.train.device import set_threads
 from groundup.train.step import TrainStep, lay_out
 from groundup.train.timing import seconds_of
@@ -51,7 +50,7 @@ class _Worker:
 
     def __init__(self, trial: Trial, layout: Layout, parallel: ParallelRecipe, processes: Processes | None):
         self._trial, self._processes = trial, processes
-        objective = OBJECTIVES[family(trial.shape.family).objective]
+        objective = CAUSAL
         how: dict[str, Any] = {"precision": trial.precision, "device": trial.device}
         seed = derive(trial.seed, "weights")
         if processes is None:

@@ -9,10 +9,9 @@ from torch import nn
 
 from groundup.errors import UserError
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES, Objective
+from groundup.objective import CAUSAL, Objective
 from groundup.pipeline.bench_process import Trial
 from groundup.seeds import derive
-from groundup.shape import family
 from groundup.train.allocator import keep_freed_memory
 from groundup.train.device import set_threads
 from groundup.train.peak_memory import peak_bytes, reset_peak
@@ -32,7 +31,7 @@ def make_step(
     """
     keep_freed_memory()
     set_threads(trial.threads)
-    objective = OBJECTIVES[family(trial.shape.family).objective]
+    objective = CAUSAL
     model = build(trial.shape, derive(trial.seed, "weights"), trial.device)
     if annotate:
         objective = annotate(model, objective)

@@ -21,14 +21,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.parallel.grid import Grid
 from groundup.parallel.many import ManyDevices
 from groundup.pipeline.watched_step import StepOfOne, WatchedStep
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.hardware import Precision
 from groundup.recipe import ParallelRecipe, TrainRecipe
-from groundup.shape import Shape, family
+from groundup.shape import Shape
 from groundup.train.step import lay_out
 
 # What the operators of a CPU keep is what those of a GPU with fused attention keep.
@@ -51,7 +51,7 @@ def rehearse(
     with _alone_among(layout.devices, rank):
         grid = Grid(layout, _DEVICE)
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        objective = OBJECTIVES[family(shape.family).objective]
+        objective = CAUSAL
 
         def kind(*positional: Any, **named: Any) -> ManyDevices:
             return _WithoutOthers(fake, *positional, **named)

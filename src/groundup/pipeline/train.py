@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from groundup.data import Batches
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build as build_model
-from groundup.objective import OBJECTIVES, Objective
+from groundup.objective import OBJECTIVES, Objective, Setting
 from groundup.parallel.processes import Processes, share
 from groundup.pipeline.compilation import remember_compilation
 from groundup.pipeline.display import Display
@@ -27,6 +27,7 @@ from groundup.run import Run, read_rows, truncate_rows
 from groundup.seeds import derive
 from groundup.shape import family
 from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.whole_words import starts_word
 from groundup.train import checkpoints
 from groundup.train.agreement import SharedProgress
 from groundup.train.checkpoints import TrainState
@@ -60,6 +61,18 @@ class Job:
     def border(self) -> int | None:
         """The id that attention does not cross; None where it may cross all."""
         return self.tokenizer.end_of_text if self.recipe.data.packing == "documents" else None
+
+    @property
+    def setting(self) -> Setting:
+        """What the objective needs to know of the run."""
+        return Setting(
+            seed=derive(self.recipe.seed, "objective"),
+            shape=self.plan.shape,
+            special=self.tokenizer.special_tokens,
+            border=self.border,
+            starts_word_V=starts_word(self.tokenizer),
+            label_smoothing=self.recipe.train.label_smoothing,
+        )
 
     @property
     def is_first(self) -> bool:
@@ -142,6 +155,7 @@ def _train(job: Job, model: Decoder, devices: "ManyDevices | None") -> TrainStat
             metrics=metrics,
             hooks=hooks,
             devices=devices,
+            seed=derive(recipe.seed, "dropout"),
         )
         if checkpoint:
             trainer.resume(checkpoint, spent)
@@ -189,8 +203,7 @@ def _compile(job: Job, trainer: Trainer) -> float:
 
 def _objective(job: Job) -> Objective:
     """What the family learns; within documents where they are packed so."""
-    objective = OBJECTIVES[family(job.plan.shape.family).objective]
-    return objective if job.border is None else objective.within_documents(job.border)
+    return OBJECTIVES[family(job.plan.shape.family).objective](job.setting)
 
 
 def _progress(job: Job, spent: float) -> Progress:

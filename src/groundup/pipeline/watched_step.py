@@ -79,9 +79,9 @@ class WatchedStep(TrainStep):
             tracker.note("optimizer", self._states())
         return StepOfOne(tracker.living(), self._ready, tracker.timeline(), traffic.records)
 
-    def accumulate(self, windows: npt.NDArray[np.int64]) -> tuple[float, int]:
+    def accumulate(self, windows: npt.NDArray[np.int64], first: int = 0) -> tuple[float, int]:
         """Forward and backward; what follows is the update."""
-        made = super().accumulate(windows)
+        made = super().accumulate(windows, first)
         self._note_gradients()
         self._ready = self._tracker.living()
         self._tracker.phase = "update"

@@ -5,11 +5,11 @@ import torch
 
 from groundup.model.linear import product
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES
+from groundup.objective import CAUSAL
 from groundup.plan.hardware import Hardware
 from groundup.processor import bf16_instructions, processor_name
 from groundup.recipe import TrainRecipe
-from groundup.shape import Shape, family
+from groundup.shape import Shape
 from groundup.train.device import choose_device, set_threads, synchronise
 from groundup.train.step import TrainStep
 from groundup.train.timing import repeat
@@ -42,7 +42,7 @@ def measure_step_seconds(
 ) -> float:
     """The time of one training step of a model of this shape: the median of `seconds`, after a warm-up."""
     precision = hardware.precision if settings.precision == "auto" else settings.precision
-    objective = OBJECTIVES[family(shape.family).objective]
+    objective = CAUSAL
     model = build(shape, device=hardware.device)
     take_step = TrainStep(model, objective, settings, precision=precision, device=hardware.device)
     windows = torch.randint(0, shape.vocabulary_size, (batch_size, shape.context + 1)).numpy()

@@ -23,10 +23,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from groundup.model.registry import build
-from groundup.objective import OBJECTIVES, Batch, Loss, Objective
+from groundup.objective import CAUSAL, Batch, Loss, Objective
 from groundup.plan.hardware import Precision
 from groundup.recipe import TrainRecipe
-from groundup.shape import Shape, family
+from groundup.shape import Shape
 from groundup.train.step import TrainStep
 
 Phase = Literal["forward", "backward", "update"]
@@ -90,7 +90,7 @@ def record_steps(
     """
     torch.manual_seed(0)
     settings = settings.model_copy(update={"compile": "off"})
-    objective = OBJECTIVES[family(shape.family).objective]
+    objective = CAUSAL
     model = build(shape, device=device)
     take_step = _WatchedStep(model, objective, settings, precision=precision, device=device)
     windows = np.random.default_rng(0).integers(0, shape.vocabulary_size, (batch_size, shape.context + 1))
@@ -129,9 +129,9 @@ class _WatchedStep(TrainStep):
             tracker.note("optimizer", self._states())
         return tracker.timeline()
 
-    def accumulate(self, windows: npt.NDArray[np.int64]) -> tuple[float, int]:
+    def accumulate(self, windows: npt.NDArray[np.int64], first: int = 0) -> tuple[float, int]:
         """Forward and backward; what follows is the update."""
-        made = super().accumulate(windows)
+        made = super().accumulate(windows, first)
         self._tracker.note(
             "gradients", (weight.grad for weight in self.model.parameters() if weight.grad is not None)
         )

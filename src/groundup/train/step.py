@@ -16,6 +16,7 @@ from groundup.parallel.recompute import recompute
 from groundup.plan.hardware import Precision
 from groundup.plan.memory import decided_recompute
 from groundup.recipe import ParallelRecipe, TrainRecipe
+from groundup.seeds import derive
 from groundup.shape import Shape
 from groundup.train.compile import compile_blocks, compile_modules, compiler_errors, run_as_written
 from groundup.train.device import synchronise
@@ -63,6 +64,7 @@ class TrainStep:
         precision: Precision,
         device: str,
         devices: "ManyDevices | None" = None,
+        seed: int = 0,
     ):
         self.model, self.objective, self.settings, self.devices = model, objective, settings, devices
         self.precision, self.device = precision, device
@@ -70,14 +72,15 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=precision == "fp16")
         self._copy = WorkingCopy(model) if precision == "bf16-weights" and devices is None else None
         self._computing = self._copy.model if self._copy else model
+        self._drops, self._seed = any(isinstance(module, nn.Dropout) for module in model.modules()), seed
         if devices is None:
             recompute(self._computing, decided_recompute(settings))
             if settings.compile == "on":
                 compile_blocks(self._computing, device)
 
-    def __call__(self, windows: npt.NDArray[np.int64], lr: float) -> StepResult:
-        """Take one step; where the result is not usable, the weights stay as they were."""
-        loss, num_targets = self.accumulate(windows)
+    def __call__(self, windows: npt.NDArray[np.int64], lr: float, first: int = 0) -> StepResult:
+        """Take a step with windows from number `first` on; if it is not usable, the weights stay as they were."""
+        loss, num_targets = self.accumulate(windows, first)
         self.scaler.unscale_(self.optimizer)
         grad_norm = self._clip()
         result = StepResult(loss, grad_norm, num_targets, may_overflow=self.scaler.is_enabled())
@@ -111,17 +114,21 @@ class TrainStep:
         self.model.zero_grad(set_to_none=True)
         return reason
 
-    def accumulate(self, windows: npt.NDArray[np.int64]) -> tuple[float, int]:
+    def accumulate(self, windows: npt.NDArray[np.int64], first: int = 0) -> tuple[float, int]:
         """Forward and backward over the micro-batches: the mean loss over all targets, and their number."""
         if self.devices is not None:
-            return self.devices.accumulate(windows, self.settings.micro_batch)
+            return self.devices.accumulate(windows, self.settings.micro_batch, first)
         self._computing.train()
         size = self.settings.micro_batch or len(windows)
-        batches = [self.objective.collate(windows[first : first + size]) for first in range(0, len(windows), size)]
+        starts = range(0, len(windows), size)
+        batches = [self.objective.collate(windows[start : start + size], first + start) for start in starts]
         num_targets = sum(batch.num_targets for batch in batches)
         total = 0.0
-        for batch in batches:
-            share = batch.num_targets / num_targets
+        for start, batch in zip(starts, batches, strict=True):
+            share = batch.num_targets / max(num_targets, 1)
+            if self._drops:
+                # What dropout leaves out follows from the windows too, so that a resumed run goes on alike.
+                torch.manual_seed(derive(self._seed, f"dropout {first + start}"))
             with autocast(self.device, self.precision):
                 loss = self.objective.loss(self._computing, batch.to(self.device))
             self.scaler.scale(loss.mean * share).backward()

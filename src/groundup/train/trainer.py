@@ -93,10 +93,13 @@ class Trainer:
         metrics: MetricsWriter,
         hooks: Hooks,
         devices: "ManyDevices | None" = None,
+        seed: int = 0,
     ):
         assert settings.lr is not None and settings.batch_size is not None, "the planner fills them in"
         self.model, self.batches, self.settings = model, batches, settings
-        self.take_step = TrainStep(model, objective, settings, precision=precision, device=device, devices=devices)
+        self.take_step = TrainStep(
+            model, objective, settings, precision=precision, device=device, devices=devices, seed=seed
+        )
         self.average = WeightAverage(model, settings.ema) if settings.ema is not None else None
         self.writer = CheckpointWriter(checkpoint_folder, settings.keep_checkpoints)
         self.metrics, self.hooks = metrics, hooks
@@ -212,7 +215,7 @@ class Trainer:
         # Compiling for every size that the batch has while it grows would take longer than it saves.
         growing = count < self.batch_size and count % self._least_batch != 0
         with eager() if growing else nullcontext():
-            result = self.take_step(windows, self.peak_lr * share)
+            result = self.take_step(windows, self.peak_lr * share, state.windows)
         self._refuse_unusable(result)
         now = time.monotonic()
         self.state = replace(
