@@ -1,6 +1,8 @@
-"""What the shape of a family needs besides the numbers that all have."""
+"""The families that write text, and what the shape of one needs besides the numbers that all have."""
 
-from groundup.shape import family
+from groundup.shape import FAMILIES, family
+
+DECODERS = sorted(name for name, traits in FAMILIES.items() if traits.is_decoder)
 
 
 def experts(name: str) -> dict[str, int]:

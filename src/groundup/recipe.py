@@ -100,6 +100,9 @@ class TrainRecipe(_Section):
         default=0.0, ge=0, lt=1, description="the share of each target that is spread over the whole vocabulary"
     )
     ema: float | None = Field(default=None, gt=0, lt=1, description="average the weights with this decay a step")
+    patience: int | None = Field(
+        default=None, ge=1, description="end after so many validations without a lower loss, and keep the best model"
+    )
     precision: Literal["auto", "fp32", "bf16", "bf16-weights", "fp16"] = Field(default="auto")
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="auto: where it pays within a budget of time"
@@ -177,6 +180,19 @@ def ready_recipes() -> dict[str, str]:
         if file.name.endswith(".toml")
     }
     return {name: str(tomllib.loads(texts[name])["description"]) for name in sorted(texts)}
+
+
+def recipe_of(family: str) -> str:
+    """The ready recipe that trains a family: the one of its name, or else the first; UserError if there is none."""
+    folder = resources.files("groundup") / "recipes"
+    names = sorted(ready_recipes(), key=lambda name: (name != family, name != "default", name))
+    for name in names:
+        tree = tomllib.loads((folder / f"{name}.toml").read_text("utf-8"))
+        if tree.get("model", {}).get("family", ModelRecipe().family) == family:
+            return name
+    raise UserError(
+        f"there is no ready recipe for the family {family}; write one with [model] family = '{family}'"
+    )
 
 
 def load(name_or_file: str, overrides: Mapping[str, Any] | None = None) -> Recipe:

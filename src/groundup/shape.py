@@ -18,7 +18,7 @@ class Family:
     `norm`, `position` and `feedforward` describe the blocks of a `Decoder`, from which the planner counts;
     families of another kind leave them out, and are counted when they are built. `examples` are what one row of a
     batch comes from: a window of text, a pair of texts or a labelled image. `special_tokens` are those that the
-    tokenizer has beside the end of text. `sees` and `purpose` are for the table of families.
+    tokenizer has beside the end of text. `sees`, `purpose` and `example` (a command to try with a run) are for people.
     """
 
     module: str
@@ -31,11 +31,13 @@ class Family:
     experts: bool = False
     post_norm: bool = False
     objective: str = "causal"
-    examples: Literal["text", "pairs", "images"] = "text"
+    examples: Literal["text", "pairs", "images", "words"] = "text"
     special_tokens: tuple[str, ...] = ()
+    norm_epsilon: float = 1e-6
     year: int = 0
     sees: str = "what is before"
     purpose: str = "writes text"
+    example: str = "groundup generate {run} --prompt 'Once'"
 
     @property
     def is_decoder(self) -> bool:
@@ -44,6 +46,24 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
+    "word2vec": Family(
+        "groundup.words.word2vec",
+        objective="word2vec",
+        examples="words",
+        year=2013,
+        sees="a few words around",
+        purpose="gives each word one vector",
+        example="groundup neighbours {run}/model king",
+    ),
+    "glove": Family(
+        "groundup.words.glove",
+        objective="glove",
+        examples="words",
+        year=2014,
+        sees="counts of the words around",
+        purpose="gives each word one vector",
+        example="groundup neighbours {run}/model king",
+    ),
     "gpt2": Family(
         "groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, grouped_query=False, year=2019
     ),
@@ -51,6 +71,121 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family("groundup.model.families.qwen3", "rms", "rotary", "swiglu", qk_norm=True, year=2025),
     "qwen3_moe": Family(
         "groundup.model.families.qwen3_moe", "rms", "rotary", "swiglu", qk_norm=True, experts=True, year=2025
+    ),
+    "gpt1": Family(
+        "groundup.model.families.gpt1",
+        "layer",
+        "learned",
+        "gelu",
+        bias=True,
+        grouped_query=False,
+        post_norm=True,
+        norm_epsilon=1e-5,
+        year=2018,
+    ),
+    "cnn": Family(
+        "groundup.model.families.cnn",
+        objective="labels",
+        examples="images",
+        year=1998,
+        sees="an image",
+        purpose="classifies images",
+        example="groundup eval {run}",
+    ),
+    "vit": Family(
+        "groundup.model.families.vit",
+        objective="labels",
+        examples="images",
+        norm_epsilon=1e-12,
+        year=2020,
+        sees="an image",
+        purpose="classifies images",
+        example="groundup eval {run}",
+    ),
+    "transformer": Family(
+        "groundup.model.families.transformer",
+        objective="translation",
+        examples="pairs",
+        special_tokens=("<|sep|>", "<|pad|>"),
+        norm_epsilon=1e-5,
+        year=2017,
+        sees="the source, and the target before",
+        purpose="translates",
+        example="groundup translate {run} 'A man sleeps.'",
+    ),
+    "t5": Family(
+        "groundup.model.families.t5",
+        objective="denoising",
+        # The first span's sentinel has the highest id, as in T5.
+        special_tokens=("<|sep|>", "<|pad|>", *(f"<|extra_{number}|>" for number in reversed(range(32)))),
+        year=2019,
+        sees="the text around, and the answer before",
+        purpose="fills gaps, lends features, learns to translate",
+        example="groundup probe {run} sst2",
+    ),
+    "bert": Family(
+        "groundup.model.families.bert",
+        objective="masked",
+        special_tokens=("<|mask|>", "<|cls|>", "<|sep|>", "<|pad|>"),
+        norm_epsilon=1e-12,
+        year=2018,
+        sees="both sides",
+        purpose="fills gaps, lends features of text",
+        example="groundup fill-mask {run} 'Once upon a <|mask|>.'",
+    ),
+    "pert": Family(
+        "groundup.model.families.pert",
+        objective="positions",
+        special_tokens=("<|cls|>", "<|sep|>", "<|pad|>"),
+        norm_epsilon=1e-12,
+        year=2022,
+        sees="both sides",
+        purpose="lends features of text",
+        example="groundup eval {run}",
+    ),
+    "nnlm": Family(
+        "groundup.model.families.nnlm",
+        year=2003,
+        sees="the last few tokens",
+        purpose="predicts the next token",
+        example="groundup eval {run}",
+    ),
+    "elmo": Family(
+        "groundup.model.families.elmo",
+        objective="bidirectional",
+        year=2018,
+        sees="both sides, each by a model of its own",
+        purpose="lends features of tokens in context",
+        example="groundup probe {run} sentiment",
+    ),
+    "seq2seq": Family(
+        "groundup.model.families.seq2seq",
+        objective="translation",
+        examples="pairs",
+        special_tokens=("<|sep|>", "<|pad|>"),
+        year=2014,
+        sees="the source from both sides, the target before",
+        purpose="translates",
+        example="groundup translate {run} 'A text'",
+    ),
+    "cove": Family(
+        "groundup.model.families.cove",
+        objective="translation",
+        examples="pairs",
+        special_tokens=("<|sep|>", "<|pad|>"),
+        year=2017,
+        sees="the source from both sides, the target before",
+        purpose="lends features of words in context",
+        example="groundup probe {run} sentiment",
+    ),
+    "xlnet": Family(
+        "groundup.model.families.xlnet",
+        objective="permuted",
+        norm_epsilon=1e-12,
+        year=2019,
+        sees="both sides, in random orders",
+        purpose="lends features of text",
+        example="groundup probe {run} sentiment",
     ),
 }
 

@@ -8,8 +8,7 @@ import torch
 import transformers
 from torch import nn
 
-from groundup.interop.config import to_config
-from groundup.interop.huggingface import from_tensors
+from groundup.interop.formats import format_of
 from groundup.model.decoder import Decoder
 from groundup.model.registry import build
 from groundup.shape import Shape
@@ -18,7 +17,10 @@ from groundup.tokenizer import Tokenizer
 # Each is different from the others in what could be mixed up: ties, groups, head widths, theta, epsilon.
 _COMMON = {"num_layers": 3, "width": 32, "num_heads": 4, "vocabulary_size": 67, "context": 20}
 _GPT2 = _COMMON | {"family": "gpt2", "num_kv_heads": 4, "head_width": 8, "norm_epsilon": 1e-4}
+END_OF_TEXT = "<|endoftext|>"
 SHAPES = {
+    "gpt1": _GPT2 | {"family": "gpt1", "feedforward_width": 128},
+    "gpt1-untied": _GPT2 | {"family": "gpt1", "feedforward_width": 128, "tied": False},
     "gpt2": _GPT2 | {"feedforward_width": 128},
     "gpt2-untied": _GPT2 | {"feedforward_width": 72, "tied": False},
     "llama": _COMMON | {"family": "llama", "num_kv_heads": 2, "head_width": 8, "feedforward_width": 80},
@@ -38,6 +40,7 @@ SHAPES = {
     | {"num_experts": 11, "experts_per_token": 3, "norm_topk_prob": False},  # two digits in an expert's name
 }
 _CLASSES: dict[str, tuple[Any, Any]] = {
+    "gpt1": (transformers.OpenAIGPTConfig, transformers.OpenAIGPTLMHeadModel),
     "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel),
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
     "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
@@ -64,7 +67,9 @@ def make_theirs() -> Callable[[Shape], transformers.PreTrainedModel]:
 
     def make(shape: Shape) -> transformers.PreTrainedModel:
         config_class, model_class = _CLASSES[shape.family]
-        config = config_class.from_dict(to_config(shape, end_of_text=0) | {"attn_implementation": "eager"})
+        config = config_class.from_dict(
+            format_of(shape.family).to_config(shape, {END_OF_TEXT: 0}) | {"attn_implementation": "eager"}
+        )
         model = model_class(config).eval()
         randomise(model)
         return model
@@ -76,7 +81,7 @@ def make_theirs() -> Callable[[Shape], transformers.PreTrainedModel]:
 def pair(shape: Shape, make_theirs: Callable[[Shape], transformers.PreTrainedModel]) -> Pair:
     theirs = make_theirs(shape)
     ours = build(shape).eval()
-    ours.load_state_dict(from_tensors(shape, as_stored(theirs.state_dict())))
+    ours.load_state_dict(format_of(shape.family).from_tensors(shape, as_stored(theirs.state_dict())))
     return Pair(shape, ours, theirs)
 
 

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from groundup.errors import UserError
 from groundup.interop.config import from_config, to_config
-from groundup.interop.huggingface import from_tensors, to_tensors
+from groundup.interop.formats import format_of
+from groundup.interop.huggingface import from_tensors
 from groundup.model import folder as model_folder
 from groundup.model.registry import assemble
 from groundup.objective.causal import CAUSAL
-from groundup.shape import Shape
+from groundup.shape import FAMILIES, Shape
 from groundup.tokenizer import Tokenizer
 
 from ..shapes import experts
-from .conftest import Pair, as_stored
+from .conftest import END_OF_TEXT, Pair, as_stored
 
 
 def _largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
@@ -44,7 +45,9 @@ def test_gradients_of_every_parameter_are_those_of_transformers(pair: Pair, ids:
         answer = model(ids)
         logits = getattr(answer, "logits", answer)
         F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
-    ours = to_tensors(pair.shape, {name: value.grad for name, value in pair.ours.named_parameters()})
+    ours = format_of(pair.shape.family).to_tensors(
+        pair.shape, {name: value.grad for name, value in pair.ours.named_parameters()}
+    )
     theirs = as_stored({name: value.grad for name, value in pair.theirs.named_parameters()})
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
@@ -64,7 +67,9 @@ def test_the_loss_that_balances_experts_is_that_of_transformers(pair: Pair, ids:
     assert float(CAUSAL.loss(pair.ours.eval(), CAUSAL.collate(windows)).mean - surprise) < 1e-5
     ours.backward()
     theirs.backward()
-    gradients = to_tensors(pair.shape, {name: value.grad for name, value in pair.ours.named_parameters()})
+    gradients = format_of(pair.shape.family).to_tensors(
+        pair.shape, {name: value.grad for name, value in pair.ours.named_parameters()}
+    )
     for name, gradient in as_stored({name: value.grad for name, value in pair.theirs.named_parameters()}).items():
         assert (gradients[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
 
@@ -131,11 +136,12 @@ _GROUPS = st.integers(1, 4)
 
 @st.composite
 def _shapes(draw: st.DrawFn) -> Shape:
-    family = draw(st.sampled_from(["gpt2", "llama", "qwen3", "qwen3_moe"]))
-    kv_heads, group = draw(_GROUPS), 1 if family == "gpt2" else draw(_GROUPS)
+    family = draw(st.sampled_from(["gpt1", "gpt2", "llama", "qwen3", "qwen3_moe"]))
+    grouped = FAMILIES[family].grouped_query
+    kv_heads, group = draw(_GROUPS), draw(_GROUPS) if grouped else 1
     heads, head_width = kv_heads * group, 2 * draw(st.integers(1, 6))
     numbers: dict[str, Any] = {
-        "width": heads * head_width if family == "gpt2" else draw(st.integers(1, 40)),
+        "width": draw(st.integers(1, 40)) if grouped else heads * head_width,
         "num_layers": draw(st.integers(1, 12)),  # two digits in a tensor's name
         "feedforward_width": draw(st.integers(1, 50)),
         "vocabulary_size": draw(st.integers(1, 60)),
@@ -143,7 +149,7 @@ def _shapes(draw: st.DrawFn) -> Shape:
         "tied": draw(st.booleans()),
         "norm_epsilon": draw(st.floats(1e-8, 0.1)),
     }
-    if family != "gpt2":
+    if grouped:
         numbers["rope_theta"] = draw(st.floats(1.5, 1e7))
     if family == "qwen3_moe":
         per_token = draw(st.integers(1, 4))
@@ -156,10 +162,11 @@ def _shapes(draw: st.DrawFn) -> Shape:
 @settings(max_examples=60, deadline=None)
 @given(_shapes())
 def test_config_and_tensors_go_there_and_back(shape: Shape) -> None:
-    assert from_config(json.loads(json.dumps(to_config(shape, end_of_text=3)))) == shape
+    written = format_of(shape.family)
+    assert written.from_config(json.loads(json.dumps(written.to_config(shape, {END_OF_TEXT: 3})))) == shape
     state = {name: torch.randn(value.shape) for name, value in assemble(shape).state_dict().items()}
-    there = to_tensors(shape, state)
-    back = from_tensors(shape, there)
+    there = written.to_tensors(shape, state)
+    back = written.from_tensors(shape, there)
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], value) for name, value in state.items())
     assert all(value.is_contiguous() for value in there.values())

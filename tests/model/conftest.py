@@ -10,13 +10,13 @@ from groundup.model.decoder import Decoder
 from groundup.model.registry import build
 from groundup.shape import FAMILIES, Shape
 
-from ..shapes import experts
+from ..shapes import DECODERS, experts
 
 MakeShape = Callable[..., Shape]
 MakeModel = Callable[[Shape], Decoder]
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+@pytest.fixture(params=DECODERS)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -30,7 +30,7 @@ def make_shape() -> MakeShape:
             "num_layers": 2,
             "width": 32,
             "num_heads": 4,
-            "num_kv_heads": 4 if family == "gpt2" else 2,
+            "num_kv_heads": 2 if FAMILIES[family].grouped_query else 4,
             "head_width": 8,
             "feedforward_width": 48,
             "vocabulary_size": 61,

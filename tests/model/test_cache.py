@@ -3,14 +3,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from groundup.shape import FAMILIES
-
+from ..shapes import DECODERS
 from .conftest import MakeModel, MakeShape
 
 LENGTH = 24
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", DECODERS)
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.sets(st.integers(1, LENGTH - 1)))
 def test_any_chunks_give_the_logits_of_one_pass(

@@ -24,11 +24,12 @@ def _given(rows: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tenso
     return x, weight, torch.randint(11, (rows,), generator=random)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 50])
-def test_loss_and_gradients_are_those_of_torch(rows: int) -> None:
+def test_loss_and_gradients_are_those_of_torch(rows: int, smoothing: float) -> None:
     x, weight, targets = _given(rows)
-    expected = F.cross_entropy(x @ weight.T, targets)
-    loss = chunked_cross_entropy(x, weight, targets)
+    expected = F.cross_entropy(x @ weight.T, targets, label_smoothing=smoothing)
+    loss = chunked_cross_entropy(x, weight, targets, smoothing)
     torch.testing.assert_close(loss, expected)
     for mine, theirs in zip(
         torch.autograd.grad(3 * loss, (x, weight)), torch.autograd.grad(3 * expected, (x, weight)), strict=True
@@ -36,9 +37,14 @@ def test_loss_and_gradients_are_those_of_torch(rows: int) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_gradients_are_those_of_finite_differences(smoothing: float) -> None:
     x, weight, targets = _given(20)
-    assert torch.autograd.gradcheck(lambda x, weight: chunked_cross_entropy(x, weight, targets), (x, weight))
+
+    def loss(x: Tensor, weight: Tensor) -> Tensor:
+        return chunked_cross_entropy(x, weight, targets, smoothing)
+
+    assert torch.autograd.gradcheck(loss, (x, weight))
 
 
 @pytest.mark.parametrize("frozen", ["x", "weight", "both"])
@@ -54,13 +60,15 @@ def test_what_is_frozen_gets_no_gradient(frozen: str) -> None:
         assert (x.grad is None) == (frozen == "x") and (weight.grad is None) == (frozen == "weight")
 
 
-def test_products_are_taken_in_the_dtype_of_autocast() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_products_are_taken_in_the_dtype_of_autocast(smoothing: float) -> None:
     x, weight, targets = _given(40, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = chunked_cross_entropy(x, weight, targets)
+        loss = chunked_cross_entropy(x, weight, targets, smoothing)
     loss.backward()
     rounded = x.detach().bfloat16().requires_grad_(), weight.detach().bfloat16().requires_grad_()
-    expected = F.cross_entropy((rounded[0] @ rounded[1].T).float(), targets)
+    logits = (rounded[0] @ rounded[1].T).float()
+    expected = F.cross_entropy(logits, targets, label_smoothing=smoothing)
     assert loss.dtype == torch.float32 and x.grad is not None and x.grad.dtype == torch.float32
     # A probability rounded to bfloat16 is off by at most 2^-9 of itself, and so is its logarithm.
     torch.testing.assert_close(loss, expected, rtol=0, atol=2**-9)
@@ -80,7 +88,8 @@ def test_an_impossible_target_keeps_the_loss_finite() -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_logits_are_never_held() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_logits_are_never_held(smoothing: float) -> None:
     class Largest(TorchDispatchMode):
         numel = 0
 
@@ -92,5 +101,5 @@ def test_the_logits_are_never_held() -> None:
 
     x, weight, targets = _given(200)
     with Largest() as largest:
-        chunked_cross_entropy(x, weight, targets).backward()
+        chunked_cross_entropy(x, weight, targets, smoothing).backward()
     assert largest.numel == max(x.numel(), weight.numel(), 16 * 11)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from groundup.model.registry import build
-from groundup.objective import CAUSAL, Objective, Setting, causal
+from groundup.objective import Objective, Setting, causal
 from groundup.parallel.grid import Grid
 from groundup.parallel.many import ManyDevices
 from groundup.plan.cluster.layout import Layout
@@ -154,7 +154,8 @@ def _take(step: TrainStep) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.floa
 
 
 def _objective(case: Case) -> Objective:
-    return causal(Setting(border=END_OF_TEXT)) if case.documents else CAUSAL
+    border = END_OF_TEXT if case.documents else None
+    return causal(Setting(border=border, label_smoothing=case.train.get("label_smoothing", 0.0)))
 
 
 def _precision(train: TrainRecipe) -> Any:

@@ -15,12 +15,13 @@ from groundup.plan.optimizer_memory import state_bytes
 from groundup.plan.parameters import total
 from groundup.recipe import Recipe, TrainRecipe
 from groundup.shape import Shape
+from groundup.shape import family as traits
 from groundup.train.memory import Timeline, record_steps
 from groundup.train.optimizers import OPTIMIZERS, build_optimizer, set_learning_rate
 
 from ..shapes import experts
 
-FAMILIES, PRECISIONS = ("gpt2", "llama", "qwen3", "qwen3_moe"), ("fp32", "bf16", "bf16-weights", "fp16")
+FAMILIES, PRECISIONS = ("gpt1", "gpt2", "llama", "qwen3", "qwen3_moe"), ("fp32", "bf16", "bf16-weights", "fp16")
 
 
 def _shape(family: str, **changes: int) -> Shape:
@@ -28,7 +29,7 @@ def _shape(family: str, **changes: int) -> Shape:
         "num_layers": 3,
         "width": 64,
         "num_heads": 4,
-        "num_kv_heads": 4 if family == "gpt2" else 2,
+        "num_kv_heads": 2 if traits(family).grouped_query else 4,
         "head_width": 16,
         "feedforward_width": 192,
         "vocabulary_size": 512,

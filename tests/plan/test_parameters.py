@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from groundup.model.registry import assemble
 from groundup.plan.parameters import CATEGORIES, active, active_non_embedding, ledger, non_embedding, total
-from groundup.shape import Shape
+from groundup.shape import FAMILIES, Shape
 
 
 @st.composite
 def _shapes(draw: st.DrawFn) -> Shape:
-    family = draw(st.sampled_from(["gpt2", "llama", "qwen3", "qwen3_moe"]))
-    kv_heads, group = draw(st.integers(1, 5)), 1 if family == "gpt2" else draw(st.integers(1, 4))
+    family = draw(st.sampled_from(["gpt1", "gpt2", "llama", "qwen3", "qwen3_moe"]))
+    grouped = FAMILIES[family].grouped_query
+    kv_heads, group = draw(st.integers(1, 5)), draw(st.integers(1, 4)) if grouped else 1
     heads, head_width = kv_heads * group, 2 * draw(st.integers(1, 8))
     experts: dict[str, int] = {}
     if family == "qwen3_moe":
@@ -23,7 +24,7 @@ def _shapes(draw: st.DrawFn) -> Shape:
         family=family,
         **experts,
         num_layers=draw(st.integers(1, 4)),
-        width=heads * head_width if family == "gpt2" else draw(st.integers(1, 70)),
+        width=draw(st.integers(1, 70)) if grouped else heads * head_width,
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_width=head_width,

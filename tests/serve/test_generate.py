@@ -14,7 +14,7 @@ from groundup.tokenizer import Tokenizer
 from .conftest import CONTEXT
 
 GREEDY = Sampling(temperature=0)
-FAMILIES = ["gpt2", "llama", "qwen3", "qwen3_moe"]
+FAMILIES = ["gpt1", "gpt2", "llama", "qwen3", "qwen3_moe"]
 MakeRandom = Callable[[str], Decoder]
 MakeReciting = Callable[[list[int]], Decoder]
 

@@ -12,11 +12,16 @@ from groundup import __version__
 from groundup.cli import (
     bench,
     build,
+    compare,
     doctor,
     evaluate,
     export,
+    families,
+    fill_mask,
+    finetune,
     generate,
     plan,
+    probe,
     recipes,
     report,
     scaling,
@@ -37,14 +42,19 @@ app.add_typer(plan.app, name="plan", help="Say what a budget buys: model, time, 
 app.command("build")(build.build)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
+app.command("fill-mask")(fill_mask.fill_mask)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("finetune")(finetune.finetune)
+app.command("probe")(probe.probe)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.add_typer(scaling.app, name="scaling", help="Runs of many sizes, the law of their loss, its predictions.")
 app.add_typer(words.app, help="Word vectors: word2vec and GloVe, trained, measured, exported.")
 app.command("neighbours")(words.neighbours)
 app.command("analogy")(words.analogy)
+app.command("families")(families.families)
+app.command("compare")(compare.compare)
 app.command("recipes")(recipes.recipes)
 app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")

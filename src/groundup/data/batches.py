@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.data.permutation import Indices, permuted
+from groundup.data.permutation import Indices, endless
 from groundup.data.shards import Shards
 from groundup.errors import UserError
 
@@ -60,9 +60,4 @@ class Batches:
     def _order_of_block(self, block: int) -> Indices:
         """The windows at the positions of a block of the endless order."""
         positions = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
-        epochs, within = np.divmod(positions, self.num_windows)
-        windows = np.empty_like(positions)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            windows[here] = permuted(within[here], self.num_windows, (self._seed, int(epoch)))
-        return windows
+        return endless(positions, self.num_windows, self._seed)

@@ -39,19 +39,25 @@ def read_file(path: Path, *, field: str = "text", split: Split = "none") -> Iter
 
     Raises NotTextError for binary files, UserError for what is damaged, malformed or lacks `field`.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = bool(suffixes) and suffixes[-1] in COMPRESSED
-    kind = "".join(suffixes[:-1][-1:] if compressed else suffixes[-1:])
+    kind, compression = suffixes_of(path)
     if kind == PARQUET:
-        if compressed:
+        if compression:
             raise UserError(f"{path}: parquet is compressed inside; decompress this file first")
         yield from _read_parquet(path, field)
         return
-    with _open(path, suffixes[-1] if compressed else "") as file:
+    with open_text(path) as file:
         if kind in JSON_LINES:
             yield from _read_json_lines(file, str(path), field)
         else:
             yield from read_parts(file, split)
+
+
+def suffixes_of(path: Path) -> tuple[str, str]:
+    """The suffix that says what a file holds, and that of its compression, in lower case; empty where missing."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = bool(suffixes) and suffixes[-1] in COMPRESSED
+    kind = "".join(suffixes[:-1][-1:] if compressed else suffixes[-1:])
+    return kind, suffixes[-1] if compressed else ""
 
 
 def read_standard_input(split: Split) -> Iterator[Part]:
@@ -67,11 +73,11 @@ def read_standard_input(split: Split) -> Iterator[Part]:
 _CHOOSE = "--set data.field=NAME, or --field NAME for `groundup tokenizer`"
 
 
-def field_of(record: Any, field: str, where: str) -> bytes:
+def field_of(record: Any, field: str, where: str, choose: str = f"choose one: {_CHOOSE}") -> bytes:
     """The text under `field` of one record as bytes; null is empty. UserError if there is no such text."""
     if field not in record:
         there = ", ".join(sorted(map(str, record))) or "none"
-        raise UserError(f"{where}: no field {field!r}; the fields are: {there}; choose one: {_CHOOSE}")
+        raise UserError(f"{where}: no field {field!r}; the fields are: {there}; {choose}")
     value = record[field]
     if value is None:
         return b""
@@ -79,13 +85,14 @@ def field_of(record: Any, field: str, where: str) -> bytes:
         return value
     if not isinstance(value, str):
         kind = type(value).__name__
-        raise UserError(f"{where}: field {field!r} is {kind}, not text; choose another: {_CHOOSE}")
+        raise UserError(f"{where}: field {field!r} is {kind}, not text; {choose}")
     return encode_text(value)
 
 
 @contextmanager
-def _open(path: Path, compression: str) -> Iterator[BufferedReader]:
+def open_text(path: Path) -> Iterator[BufferedReader]:
     """Open for reading, decompressing on the way; damage and binary content become UserErrors."""
+    compression = suffixes_of(path)[1]
     try:
         with path.open("rb") as raw, _decompressed(raw, compression) as file:
             _check_is_text(file, str(path))
@@ -169,6 +176,15 @@ def _looks_like_utf16(head: bytes) -> bool:
 
 
 def _read_json_lines(lines: Iterable[bytes], name: str, field: str) -> Iterator[Part]:
+    for where, record in json_records(lines, name, field):
+        yield Part(field_of(record, field, where))
+
+
+def json_records(lines: Iterable[bytes], name: str, field: str = "text") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where it stands ("file, line 3") and what it holds, of each line that is not empty.
+
+    Raises UserError for what is no JSON object; `field` is the one of the example that it gives.
+    """
     for number, line in enumerate(lines, start=1):
         if line.isspace():
             continue
@@ -179,7 +195,7 @@ def _read_json_lines(lines: Iterable[bytes], name: str, field: str) -> Iterator[
             raise UserError(f"{where}: not JSON ({error}); mend or remove the line") from error
         if not isinstance(record, dict):
             raise UserError(f'{where}: not a JSON object such as {{"{field}": "..."}}; mend or remove the line')
-        yield Part(field_of(record, field, where))
+        yield where, record
 
 
 def _read_parquet(path: Path, field: str) -> Iterator[Part]:

@@ -29,6 +29,16 @@ def permuted(positions: Indices, length: int, key: tuple[int, ...]) -> Indices:
     return words.astype(np.int64)
 
 
+def endless(positions: Indices, length: int, seed: int) -> Indices:
+    """Entries of the order that goes through range(length) again and again, in another permutation each time."""
+    epochs, within = np.divmod(positions, length)
+    order = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        order[here] = permuted(within[here], length, (seed, int(epoch)))
+    return order
+
+
 def _feistel(words: _Words, half_bits: int, round_keys: _Words) -> _Words:
     bits, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
     left, right = words >> bits, words & mask

@@ -13,7 +13,12 @@ from groundup.interop.format import Format
 from groundup.interop.own import OWN_MODEL_TYPE, own_format
 from groundup.shape import Shape
 
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "gpt1": "groundup.interop.gpt1",
+    "bert": "groundup.interop.bert",
+    "xlnet": "groundup.interop.xlnet",
+    "t5": "groundup.interop.t5",
+}
 
 
 def format_of(family: str) -> Format:

@@ -2,11 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from groundup.interop.names import renamer
 from groundup.shape import Shape
 
 Tensors = dict[str, Tensor]
@@ -53,7 +54,7 @@ _GPT2_TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 def to_tensors(shape: Shape, state: Tensors) -> Tensors:
     """Our state dict under Hugging Face's names, contiguous."""
-    rename = _renamer(_names(shape.family))
+    rename = renamer(_names(shape.family))
     if shape.family == "gpt2":
         state = _fuse_query_key_value(state, shape.num_layers)
     if shape.num_experts:
@@ -64,7 +65,7 @@ def to_tensors(shape: Shape, state: Tensors) -> Tensors:
 
 def from_tensors(shape: Shape, tensors: Tensors) -> Tensors:
     """Hugging Face's tensors under our names, in float32."""
-    rename = _renamer({theirs: ours for ours, theirs in _names(shape.family).items()})
+    rename = renamer({theirs: ours for ours, theirs in _names(shape.family).items()})
     if shape.family == "gpt2":
         # The hub's own GPT-2 files lack the prefix, and carry causal masks as if they were weights.
         tensors = {
@@ -82,25 +83,6 @@ def from_tensors(shape: Shape, tensors: Tensors) -> Tensors:
 
 def _names(family: str) -> dict[str, str]:
     return {"gpt2": _GPT2_NAMES, "qwen3_moe": _EXPERTS_NAMES}.get(family, _LLAMA_NAMES)
-
-
-def _renamer(names: dict[str, str]) -> Callable[[str], str]:
-    """A function that renames `layer.3.part.weight` by a table: {i} in it is the layer, {e} the expert."""
-
-    def rename(name: str) -> str:
-        module, _, leaf = name.rpartition(".")
-        numbers = dict(zip(("{i}", "{e}"), re.findall(r"(?<=\.)\d+(?=\.)", name), strict=False))
-        pattern = module
-        for placeholder, number in numbers.items():
-            pattern = pattern.replace(f".{number}.", f".{placeholder}.", 1)
-        if pattern not in names:
-            return name
-        renamed = names[pattern]
-        for placeholder, number in numbers.items():
-            renamed = renamed.replace(placeholder, number)
-        return f"{renamed}.{leaf}"
-
-    return rename
 
 
 def _gpt2_layout(shape: Shape, name: str, tensor: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """What every model has in common, whatever its family."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +59,15 @@ class ReadsSpelling(Protocol):
 
     def read_spelling(self, token_bytes: Sequence[bytes]) -> None:
         """The bytes of the ids 0, 1, ...; of special tokens none."""
+        ...
+
+
+@runtime_checkable
+class ReadsVectors(Protocol):
+    """A model that stands on word vectors which others have trained, told once before training."""
+
+    def read_vectors(self, words: Mapping[str, npt.NDArray[np.float32]], token_texts: Sequence[str]) -> None:
+        """The vectors of words, and the texts of the ids 0, 1, ...; UserError where they do not fit."""
         ...
 
 

@@ -20,6 +20,11 @@ class LayerCache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def reorder(self, index_B: Tensor) -> None:
+        """Let row b go on from what row `index_B[b]` holds."""
+        for stored in (self.keys, self.values):
+            stored[:, :, : self.length] = stored[index_B, :, : self.length]
+
 
 class KeyValueCache:
     """One `LayerCache` a layer; `length` counts the tokens stored."""

@@ -49,6 +49,13 @@ def save(folder: Path, model: Model, tokenizer: Tokenizer, card: str, sampling: 
         write_atomically(temporary / "README.md", card)
 
 
+def save_without_tokenizer(folder: Path, model: Model, card: str) -> None:
+    """The same of a model that reads no text."""
+    with folder_atomically(folder) as temporary:
+        save_weights(temporary, model, {})
+        write_atomically(temporary / "README.md", card)
+
+
 def save_weights(folder: Path, model: Model, special: Mapping[str, int]) -> None:
     """Write config.json and model.safetensors, in the form in which others know the family."""
     written = format_of(model.shape.family)
@@ -74,13 +81,13 @@ def load(folder: Path | str) -> LoadedModel:
 
 def load_any(folder: Path | str) -> Loaded:
     """As `load`, of any family that reads text."""
-    folder = _model_folder(Path(folder))
+    folder = model_folder(Path(folder))
     return Loaded(load_weights(folder), Tokenizer.load(folder))
 
 
 def load_weights(folder: Path | str) -> Model:
     """The model alone, of any family; errors as for `load`."""
-    folder = _model_folder(Path(folder))
+    folder = model_folder(Path(folder))
     shape = read_shape(folder)
     model = assemble_any(shape)
     model.to_empty(device="cpu")
@@ -97,7 +104,7 @@ def load_weights(folder: Path | str) -> Model:
     return model.eval()
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
     for candidate in (folder, folder / "model"):
         if (candidate / "config.json").is_file():
             return candidate

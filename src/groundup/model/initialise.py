@@ -31,12 +31,16 @@ def initialise(model: nn.Module, seed: int, place: Place = copy_whole) -> None:
     0.02 as in GPT-2, so that tied logits start near zero and the first loss is ln V.
 
     Each tensor is drawn on the CPU, from the seed and its own name: the same seed gives the same weights on every
-    device, and to a part of a model the same as to the whole. A module of another kind says itself what its
-    parameters start from (`Drawn`). `place(parameter, drawn)` puts a tensor of the
+    device, and to a part of a model the same as to the whole. A module of another kind, or one of these that starts
+    from something else, says so itself (`Drawn`). `place(parameter, drawn)` puts a tensor of the
     parameter's shape into it.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | StackedLinear):
+        if isinstance(module, Drawn):
+            generator = torch.Generator().manual_seed(derive(seed, name))
+            for own, value in module.initial_values(generator).items():
+                place(getattr(module, own), value)
+        elif isinstance(module, nn.Linear | StackedLinear):
             std = 0.0 if name.endswith(_INTO_THE_STREAM) else module.in_features**-0.5
             place(module.weight, _normal(module.weight, std, derive(seed, name)))
             if isinstance(module, nn.Linear) and module.bias is not None:
@@ -47,10 +51,6 @@ def initialise(model: nn.Module, seed: int, place: Place = copy_whole) -> None:
             place(module.weight, torch.ones(module.weight.shape))
             if isinstance(module, LayerNorm):
                 place(module.bias, torch.zeros(module.bias.shape))
-        elif isinstance(module, Drawn):
-            generator = torch.Generator().manual_seed(derive(seed, name))
-            for own, value in module.initial_values(generator).items():
-                place(getattr(module, own), value)
         if isinstance(module, Fills):
             module.fill()
 

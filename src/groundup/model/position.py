@@ -1,4 +1,4 @@
-"""Where a token stands: rotary positions, which turn queries and keys by an angle that grows with position."""
+"""Where a token stands: rotary positions, which turn queries and keys, and sinusoidal ones, which are added."""
 
 from collections.abc import Sequence
 
@@ -44,3 +44,30 @@ class Rotary(nn.Module):
         end = start + x_BHTd.shape[-2]
         cosine, sine = (table[start:end].type_as(x_BHTd) for table in (self.cosine, self.sine))
         return x_BHTd * cosine + x_BHTd.roll(self.head_width // 2, dims=-1) * sine
+
+
+class Sinusoidal(nn.Module):
+    """Sinusoidal position encoding, added to embeddings (Vaswani et al. 2017, arXiv:1706.03762, section 3.5).
+
+    Channels 2i and 2i + 1 are the sine and the cosine of position / 10000^(2i / width). The table is kept in
+    float32 and is not part of the state dict: it follows from the shape.
+    """
+
+    table: Tensor
+
+    def __init__(self, width: int, context: int):
+        super().__init__()
+        self.register_buffer("table", torch.empty(context, width), persistent=False)
+
+    def fill(self) -> None:
+        """Compute the table."""
+        context, width = self.table.shape
+        pairs = torch.arange(0, width, 2, dtype=torch.float32, device=self.table.device)
+        positions = torch.arange(context, dtype=torch.float32, device=self.table.device)
+        angles = torch.outer(positions, 10_000.0 ** (-pairs / width))
+        self.table[:, 0::2] = angles.sin()
+        self.table[:, 1::2] = angles.cos()[:, : width // 2]
+
+    def forward(self, x_BTD: Tensor, start: int = 0) -> Tensor:
+        """Add the positions `start`, `start + 1`, ... to embeddings; the type of `x` is kept."""
+        return x_BTD + self.table[start : start + x_BTD.shape[1]].type_as(x_BTD)

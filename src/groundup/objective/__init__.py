@@ -18,9 +18,25 @@ from groundup.objective.base import (
     row_generators,
     tokens_of,
 )
+from groundup.objective.bidirectional import bidirectional
 from groundup.objective.causal import CAUSAL, causal
+from groundup.objective.denoising import denoising
+from groundup.objective.labels import labels
+from groundup.objective.masked import masked
+from groundup.objective.permuted import permuted
+from groundup.objective.positions import positions
+from groundup.objective.translation import translation
 
-OBJECTIVES: dict[str, Callable[[Setting], Objective]] = {"causal": causal}
+OBJECTIVES: dict[str, Callable[[Setting], Objective]] = {
+    "causal": causal,
+    "bidirectional": bidirectional,
+    "labels": labels,
+    "masked": masked,
+    "positions": positions,
+    "permuted": permuted,
+    "translation": translation,
+    "denoising": denoising,
+}
 
 __all__ = [
     "CAUSAL",

@@ -28,6 +28,11 @@ class Batch(NamedTuple):
     documents_BT: Tensor | None = None
 
     @property
+    def targets(self) -> Tensor:
+        """What is to be predicted, under the name that all batches have."""
+        return self.targets_BT
+
+    @property
     def num_targets(self) -> int:
         """How many tokens are to be predicted."""
         return self.targets_BT.numel()

@@ -42,14 +42,11 @@ def loss(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Los
 
 def _cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float) -> Tensor:
     targets_N = batch.targets_BT.flatten()
-    if isinstance(model, Unembeds) and not label_smoothing:
-        features_ND = model.features(batch.inputs_BT, documents_BT=batch.documents_BT).flatten(0, 1)
-        return chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N)
     if isinstance(model, Unembeds):
-        logits_BTV = model(batch.inputs_BT, documents_BT=batch.documents_BT)
-    else:
-        assert batch.documents_BT is None, "this model does not keep documents apart"
-        logits_BTV = model(batch.inputs_BT)
+        features_ND = model.features(batch.inputs_BT, documents_BT=batch.documents_BT).flatten(0, 1)
+        return chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N, label_smoothing)
+    assert batch.documents_BT is None, "this model does not keep documents apart"
+    logits_BTV = model(batch.inputs_BT)
     return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, label_smoothing=label_smoothing)
 
 

@@ -20,8 +20,13 @@ _CHUNK_BYTES = 4 << 20
 _LEAST_ROWS = 256
 
 
-def chunked_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
+def chunked_cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """The mean cross-entropy of targets (N,) int64 under the logits `x_ND @ weight_VD.T`, in nats; float32.
+
+    With `label_smoothing` that share of each target is spread evenly over the vocabulary (Szegedy et al. 2016,
+    arXiv:1512.00567).
 
     Products are taken in autocast's dtype where that is on. The softmax is computed in float32 and rounded to
     that dtype, as the gradient must be for the next product anyway; the loss is read off the rounded
@@ -30,7 +35,8 @@ def chunked_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) ->
     """
     device = x_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
-    loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, *VocabularyPart.of(weight_VD), targets_N, dtype)
+    whole = *VocabularyPart.of(weight_VD), weight_VD.shape[0]
+    loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, *whole, targets_N, label_smoothing, dtype)
     return loss
 
 
@@ -41,7 +47,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         x_ND: Tensor,
         weight_VD: Tensor,
         vocabulary: VocabularyPart | None,
+        vocabulary_size: int,
         targets_N: Tensor,
+        smoothing: float,
         dtype: torch.dtype,
     ) -> Tensor:
         needs_x, needs_weight = ctx.needs_input_grad[:2]
@@ -64,12 +72,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     probabilities = vocabulary.softmax(logits)
                     targets, ones = vocabulary.place(targets, len(weight))
                     likelihoods = vocabulary.whole(probabilities.gather(1, targets) * ones)
+                if smoothing:
+                    # A spread target has the loss of the true one, and what that one's logit is above the mean.
+                    above = (logits.gather(1, targets) * ones).to(total.dtype).sum()
+                    above -= logits.sum(dtype=total.dtype) / vocabulary_size
+                    total += smoothing * (above if vocabulary is None else vocabulary.whole(above))
                 del logits
                 total -= likelihoods.clamp_min_(torch.finfo(dtype).tiny).to(total.dtype).log_().sum()
                 if not (needs_x or needs_weight):
                     continue
-                # d sum of losses / d logits = softmax - one-hot, in the same memory.
-                grad = probabilities.scatter_add_(1, targets, -ones.to(dtype))
+                # d sum of losses / d logits = softmax - (smoothed) one-hot, in the same memory.
+                grad = probabilities.scatter_add_(1, targets, (smoothing - 1) * ones.to(dtype))
+                if smoothing:
+                    grad -= smoothing / vocabulary_size
                 if grad_x is not None:
                     grad_x[part] = product(grad, weight.T)
                 if grad_weight is not None:
@@ -84,4 +99,4 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_x, grad_weight = ctx.saved_tensors
         scale = grad_output / ctx.num_targets
         scaled = (None if grad is None else grad * scale for grad in (grad_x, grad_weight))
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None, None)

@@ -135,7 +135,7 @@ class ManyDevices:
 
         `windows` (B, T + 1) are the whole step's, from number `first` of the run's order on.
         """
-        self.model.train()
+        self._set_mode(training=True)
         own = self.own(windows)
         batch = self._batch(own, first + self.grid.data_rank * len(own))
         num_targets = self._sum(batch.num_targets, self.grid.tokens.get_group())
@@ -164,7 +164,7 @@ class ManyDevices:
     @torch.no_grad()
     def evaluate(self, windows: Windows, micro_batch: int) -> tuple[float, int]:
         """The mean loss of windows (B, T + 1) that every process is given whole, in nats, and their targets."""
-        self.model.eval()
+        self._set_mode(training=False)
         size = self.grid.data_size
         first = len(windows) // size * size
         total = self._nats(self.own(windows[:first]), micro_batch)
@@ -183,6 +183,11 @@ class ManyDevices:
             return self._pipeline.evaluate(batch)
         parts = (batch.rows(slice(first, first + micro_batch)) for first in range(0, len(windows), micro_batch))
         return sum(float(self._learner(part, float(part.num_targets))) for part in parts)
+
+    def _set_mode(self, training: bool) -> None:
+        """A pipeline's stages, which objectives take for the model, are beside it."""
+        for module in (self.model, *self.computing):
+            module.train(training)
 
     def clip(self, largest: float) -> float:
         """Scale the gradients down to a norm of `largest`; the norm that they had, over all devices."""

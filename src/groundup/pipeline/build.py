@@ -15,6 +15,8 @@ from groundup.parallel.processes import Processes
 from groundup.pipeline.calibration import calibrated, load_calibration, text_names
 from groundup.pipeline.compilation import expected_compilation
 from groundup.pipeline.display import Display
+from groundup.pipeline.families.run import carry_on
+from groundup.pipeline.families.word_vectors import carry_on_words
 from groundup.pipeline.finish import finish
 from groundup.pipeline.prepare import Text, Tokens, describe, encode_text, make_tokenizer, stage_text
 from groundup.pipeline.screens import say_machine, say_outcome, say_plan, say_text
@@ -67,7 +69,7 @@ def create_run(recipe: Recipe, folder: Path, devices: int = 1) -> Run:
     """A new run's folder; UserError, and nothing is made, for a recipe that could never be done."""
     check_recipe(recipe, devices)
     recipe = recipe.model_copy(deep=True)
-    if not recipe.data.sources:
+    if not recipe.data.sources and family(recipe.model.family).examples in {"text", "words"}:
         recipe.data.sources = [default_corpus()]
     return Run.create(folder, recipe)
 
@@ -84,6 +86,9 @@ def undone_if_refused(run: Run) -> Iterator[Run]:
 
 
 def _carry_on(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
+    traits = family(run.recipe.model.family)
+    if not traits.is_decoder:
+        return (carry_on_words if traits.examples == "words" else carry_on)(run, clock, display)
     with run.locked():
         prepare(run, clock, display)
         job = load_job(run, display)
@@ -143,6 +148,10 @@ def check_recipe(recipe: Recipe, devices: int = 1) -> None:
     """Refuse what could never be done on so many devices, before anything is made."""
     _refuse_tiny(parse_budget(recipe.budget))
     check_names(recipe)
+    if devices > 1 and not family(recipe.model.family).is_decoder:
+        raise UserError(
+            f"the family {recipe.model.family} trains on one device; leave out --nproc, or choose a decoder"
+        )
     group_sizes(recipe.parallel, devices)
     refuse_unsupported(recipe, devices)
 

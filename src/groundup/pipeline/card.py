@@ -81,10 +81,10 @@ A {shape["family"]} decoder of {human(parameters)} parameters ({shape["num_layer
 groundup {__version__}. It is as good as its small budget allows: read what it writes as a demonstration.
 
 ## Figures
-{_table(figures)}
+{table(figures)}
 
 ## Cost
-{_table(cost | machine)}
+{table(cost | machine)}
 
 ## Data
 {bytes_text(corpus["bytes"])} in {corpus["documents"]:,} documents from {", ".join(corpus["sources"])};
@@ -108,7 +108,8 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))
 """
 
 
-def _table(rows: dict[str, str]) -> str:
+def table(rows: dict[str, str]) -> str:
+    """Two columns of Markdown."""
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 

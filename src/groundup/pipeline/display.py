@@ -98,6 +98,10 @@ class TrainingBar:
     ) -> None:
         """Show the state after a step: loss in nats, tokens/s, utilisation as a share, seconds left."""
         figures = f"loss {loss:.3f}  {bits_per_byte:.3f} bits/byte  {human(rate)} tok/s  {utilisation:.0%} of peak"
+        self.show(fraction, figures, left)
+
+    def show(self, fraction: float, figures: str, left: float) -> None:
+        """Show how far it is, what is measured, and the seconds left."""
         self._progress.update(self._task, completed=fraction, figures=figures, left=seconds_text(left))
 
 

@@ -30,7 +30,7 @@ def finish(job: Job, model: Decoder, state: TrainState, clock: Clock) -> dict[st
         evaluation = _evaluate(job, model, state)
     clock.lap("evaluate")
     outcome = _outcome(job, evaluation, state, clock)
-    samples = [row for row in read_rows(run.samples_file) if row["step"] == state.step]
+    samples = [row for row in read_rows(run.samples_file) if row["step"] == state.kept_step]
     options = job.recipe.sample
     model_folder.save(
         run.model,
@@ -99,6 +99,8 @@ def _outcome(job: Job, evaluation: Evaluation, state: TrainState, clock: Clock) 
         "run": str(job.run.folder),
         "parameters": plan.parameters,
         "steps": state.step,
+        "stopped_early": state.stopped_early,
+        "best_step": state.kept_step,
         "tokens": state.tokens,
         "epochs": state.tokens / job.tokens.train.num_tokens,
         "flops": flops,

@@ -16,6 +16,7 @@ from groundup.evaluate.bits import evaluate_tokens
 from groundup.model.decoder import Decoder
 from groundup.parallel.divided import is_divided
 from groundup.pipeline.display import Display, TrainingBar
+from groundup.pipeline.pace import Pace
 from groundup.plan.choose import Plan
 from groundup.plan.hardware import Hardware
 from groundup.recipe import Recipe
@@ -31,8 +32,6 @@ from groundup.train.trainer import StepReport, Validation
 if TYPE_CHECKING:
     from groundup.parallel.many import ManyDevices
 
-# How much the shown loss follows the last step.
-_SMOOTHING = 0.05
 # In how many stretches, spread over the held-out text, a part of it is measured.
 _STRETCHES = 8
 # With a time budget, samples may take this share of the training time.
@@ -73,8 +72,7 @@ class RunHooks:
         self._flops_per_token = plan.flops / plan.tokens
         seconds = _SAMPLING_SHARE * plan.train_seconds if by_clock else math.inf
         self._sampling = SamplingTime(seconds, recipe.sample.tokens, len(self._prompts))
-        self._smooth_loss: float | None = None
-        self._began: tuple[float, float] | None = None
+        self._pace = Pace()
 
     def validate(self, model: nn.Module) -> Validation:
         """Bits per byte of the held-out text, or of a part spread over it; many devices measure it together."""
@@ -102,17 +100,16 @@ class RunHooks:
 
     def on_step(self, report: StepReport) -> None:
         """Move the bar."""
-        before = report.loss if self._smooth_loss is None else self._smooth_loss
-        self._smooth_loss = before + _SMOOTHING * (report.loss - before)
+        loss = self._pace.smooth(report.loss)
         self._bar.update(
             fraction=report.fraction,
-            loss=self._smooth_loss,
-            bits_per_byte=self._smooth_loss / math.log(2) / self._bytes_per_token,
+            loss=loss,
+            bits_per_byte=loss / math.log(2) / self._bytes_per_token,
             rate=report.tokens_per_second,
             utilisation=report.tokens_per_second
             * self._flops_per_token
             / (self._plan.devices * self._hardware.flops(self._plan.precision)),
-            left=self._seconds_left(report.fraction),
+            left=self._pace.seconds_left(report.fraction),
         )
 
     def on_validation(self, model: nn.Module, state: TrainState, validation: Validation, last: bool) -> None:
@@ -139,14 +136,6 @@ class RunHooks:
             text = "".join(self._sampling.limited(pieces, share))
         self._samples.write(step=state.step, tokens=state.tokens, prompt=prompt, text=text)
         self._display.sample(prompt, text)
-
-    def _seconds_left(self, fraction: float) -> float:
-        """By the rate since this session began."""
-        now = time.monotonic()
-        if self._began is None:
-            self._began = (now, fraction)
-        began, first = self._began
-        return (now - began) * (1 - fraction) / (fraction - first) if fraction > first else math.inf
 
 
 def _has_whole_model(devices: "ManyDevices") -> bool:

@@ -11,12 +11,14 @@ from groundup import data
 from groundup.data.holdout import Pieces, split
 from groundup.data.sources import fingerprint_sources
 from groundup.data.store import DocumentStore
+from groundup.errors import UserError
 from groundup.files import cache_folder, fingerprint
 from groundup.pipeline.display import Display
 from groundup.plan.choose import Corpus
 from groundup.recipe import DataRecipe, Recipe
 from groundup.run import Run
 from groundup.seeds import derive
+from groundup.shape import family
 from groundup.tokenizer import Tokenizer
 
 # Enough to know the bytes a token within a per cent.
@@ -71,13 +73,11 @@ def stage_text(recipe: Recipe, run: Run, display: Display) -> Text:
 def make_tokenizer(recipe: Recipe, text: Text, run: Run, display: Display) -> Tokenizer:
     """The recipe's own tokenizer file, one from the cache, or one trained on a sample of the training text."""
     options = recipe.tokenizer
+    special_tokens = special_tokens_of(recipe)
     if options.file is not None:
-        tokenizer = Tokenizer.load(Path(options.file))
-        tokenizer.end_of_text  # noqa: B018 - raises UserError where there is no such token
-        tokenizer.save(run.tokenizer)
-        return tokenizer
+        return own_tokenizer(Path(options.file), special_tokens, run)
     assert options.vocabulary_size is not None, "the planner has chosen the vocabulary"
-    key = [text.store.sha256, _digest(text.train), options.model_dump(), recipe.seed]
+    key = [text.store.sha256, _digest(text.train), options.model_dump(), recipe.seed, *special_tokens[1:]]
     folder = cache_folder() / "tokenizers" / fingerprint(key)
     with _locked(folder):
         if not (folder / "tokenizer.json").is_file():
@@ -87,11 +87,34 @@ def make_tokenizer(recipe: Recipe, text: Text, run: Run, display: Display) -> To
                         text.store, options.sample_bytes, derive(recipe.seed, "tokenizer"), _excluded(text)
                     )
                 )
-                Tokenizer.train(documents, options.vocabulary_size, options.pattern, progress=progress).save(
-                    folder
-                )
+                Tokenizer.train(
+                    documents,
+                    options.vocabulary_size,
+                    options.pattern,
+                    special_tokens=special_tokens,
+                    progress=progress,
+                ).save(folder)
     _link(run.tokenizer, folder)
     return Tokenizer.load(folder)
+
+
+def special_tokens_of(recipe: Recipe) -> tuple[str, ...]:
+    """The end of text, and what the family needs beside it."""
+    return ("<|endoftext|>", *family(recipe.model.family).special_tokens)
+
+
+def own_tokenizer(file: Path, special_tokens: tuple[str, ...], run: Run) -> Tokenizer:
+    """The tokenizer that the recipe names; UserError where it lacks a special token that the family needs."""
+    tokenizer = Tokenizer.load(file)
+    tokenizer.end_of_text  # noqa: B018 - raises UserError where there is no such token
+    for token in special_tokens[1:]:
+        if token not in tokenizer.special_tokens:
+            raise UserError(
+                f"tokenizer.file={file} has no special token {token}, which the family needs; train one with "
+                f"`groundup tokenizer train --special '{token}'`, or leave tokenizer.file unset"
+            )
+    tokenizer.save(run.tokenizer)
+    return tokenizer
 
 
 def describe(recipe: Recipe, text: Text, tokenizer: Tokenizer) -> Corpus:

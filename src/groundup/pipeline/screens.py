@@ -9,6 +9,7 @@ from groundup.plan.budget import Budget
 from groundup.plan.choose import Plan
 from groundup.plan.hardware import Hardware
 from groundup.run import Run
+from groundup.train.checkpoints import TrainState
 
 # Repetition costs little up to about 4 times, and is worth almost nothing from 16 times on (Muennighoff et al.
 # 2023, arXiv:2305.16264).
@@ -40,7 +41,7 @@ def say_plan(plan: Plan, budget: Budget, display: Display) -> None:
     """The plan, before anything is spent on it."""
     shape, many = plan.shape, plan.devices > 1
     display.table(
-        f"Plan for a budget of {_budget_text(budget)}",
+        f"Plan for a budget of {budget_text(budget)}",
         [
             (
                 "model",
@@ -73,6 +74,18 @@ def say_plan(plan: Plan, budget: Budget, display: Display) -> None:
         )
 
 
+def say_kept(state: TrainState, display: Display) -> None:
+    """Which model is kept, where the run has looked for the best one, and whether it ended because of that."""
+    best = state.best
+    if not best.step:
+        return
+    kept = f"the model of step {best.step:,} is kept, whose held-out loss was the lowest ({best.loss:.4f})"
+    if state.stopped_early:
+        measured = f"{best.stale} validation{'s' if best.stale > 1 else ''} did not improve on it"
+        kept = f"stopped early after step {state.step:,}: {kept}; {measured}"
+    display.say(kept, style="bold")
+
+
 def say_outcome(outcome: dict[str, Any], run: Run, display: Display) -> None:
     """What came of it, and what to do next."""
     display.say(
@@ -86,7 +99,8 @@ def say_outcome(outcome: dict[str, Any], run: Run, display: Display) -> None:
     display.say(f"try     groundup generate {run.folder} --prompt 'Once'")
 
 
-def _budget_text(budget: Budget) -> str:
+def budget_text(budget: Budget) -> str:
+    """A budget for people."""
     if budget.kind == "seconds":
         return seconds_text(budget.amount)
     unit = {"flops": "FLOP", "tokens": " tokens", "steps": " steps"}[budget.kind]

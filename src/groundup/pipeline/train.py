@@ -18,6 +18,7 @@ from groundup.pipeline.display import Display
 from groundup.pipeline.hooks import RunHooks
 from groundup.pipeline.numbers import seconds_text
 from groundup.pipeline.prepare import Tokens
+from groundup.pipeline.screens import say_kept
 from groundup.plan.budget import Kind
 from groundup.plan.choose import Plan
 from groundup.plan.cluster.layout import Layout
@@ -96,7 +97,7 @@ def train(job: Job) -> tuple[Decoder, TrainState]:
 
 
 def train_part(job: Job) -> TrainState:
-    """The same together with other processes, which have been joined; the model is in the last checkpoint."""
+    """The same together with other processes, which have been joined; the model is in a checkpoint."""
     from groundup.parallel.grid import Grid  # a second, which one device is spared
 
     assert job.processes is not None
@@ -117,9 +118,9 @@ def train_part(job: Job) -> TrainState:
 
 
 def last_model(job: Job, state: TrainState) -> Decoder:
-    """The whole model, with the weights of the checkpoint at `state`: their average where there is one."""
+    """The whole model, with the weights that the run keeps, from their checkpoint: the average where there is one."""
     model = build_model(job.plan.shape, derive(job.recipe.seed, "weights"), job.hardware.device)
-    model.load_state_dict(checkpoints.load_weights(job.run.checkpoints / f"step-{state.step}"))
+    model.load_state_dict(checkpoints.load_weights(job.run.checkpoints / f"step-{state.kept_step}"))
     return model
 
 
@@ -163,6 +164,7 @@ def _train(job: Job, model: Decoder, devices: "ManyDevices | None") -> TrainStat
         compile_seconds = _compile(job, trainer) if recipe.train.compile == "on" else 0.0
         progress = _progress(job, spent + compile_seconds)
         state = trainer.train(progress if devices is None or not job.by_clock else SharedProgress(progress))
+    say_kept(state, job.display)
     if compile_seconds and devices is None:
         rates = [row["tokens_per_second"] for row in read_rows(run.metrics_file) if "tokens_per_second" in row]
         remember_compilation(job.plan, job.hardware, compile_seconds, statistics.median(rates))

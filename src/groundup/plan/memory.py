@@ -140,6 +140,7 @@ def step_memory(
     outer_gradient = kinds.weight_size * outer
     ids = 2 * 8 * batch_size * shape.context
     kept, block = shape.num_layers * kinds.kept(recompute), kinds.kept("none")
+    entry, entry_at_work = kinds.entry(recompute)
     held = short_blocks if recompute == "none" else short_blocks // shape.num_layers
     # Autocast keeps its copies until the forward pass ends, but those of experts' stacks go with their block.
     stacks = kinds.stacks if recompute != "none" and kinds.autocasts else 0
@@ -148,14 +149,14 @@ def step_memory(
             weights + short_blocks - 2 * stacks + short_outer + (tables if recompute == "none" else 0),
             earlier,
             states,
-            tokens * (kept + kinds.end) + outer_gradient,
+            tokens * (kept + entry + kinds.end) + outer_gradient,
             ids + tokens * kinds.residual + loss_bytes(shape, precision, tokens),
         ),
         last_block=Moment(
             weights + held + tables,
             earlier,
             states,
-            tokens * (kept - kinds.kept(recompute) + block),
+            tokens * (kept + entry - kinds.kept(recompute) + block),
             ids + tokens * kinds.backward + outer_gradient,
         ),
         first_block=Moment(
@@ -164,7 +165,7 @@ def step_memory(
             # are gone.
             own - kinds.weight_size * kinds.stacks * 2 // (3 * shape.num_layers),
             states,
-            tokens * block,
+            tokens * (block + entry_at_work),
             ids + tokens * kinds.backward,
         ),
         update=Moment(weights, 4 * parameters + last_matrix, states, 0, ids + update_bytes(shape, settings)),
@@ -217,13 +218,24 @@ class _Kinds:
 
     @property
     def residual(self) -> int:
-        """The stream between blocks."""
-        return self.weight_size * self._shape.width
+        """The stream between blocks; behind a norm it is what that gives to products."""
+        return (self._size if self._traits.post_norm else self.weight_size) * self._shape.width
 
     @property
     def end(self) -> int:
-        """After the last block: the last norm, and the loss's gradient for its result."""
-        return self._norm(self._shape.width, rows=1) + self._size * self._shape.width
+        """After the last block: the last norm, where there is one, and the loss's gradient for its result."""
+        norm = 0 if self._traits.post_norm else self._norm(self._shape.width, rows=1)
+        return norm + self._size * self._shape.width
+
+    def entry(self, recompute: Recompute) -> tuple[int, int]:
+        """What the first block keeps more than others: until its backward pass, and in it.
+
+        Behind no norm its input is in float32, which autocast shortens once for each of three products.
+        """
+        if not (self.autocasts and self._traits.post_norm):
+            return 0, 0
+        whole, copies = 4 * self._shape.width, 2 * self._size * self._shape.width
+        return (copies, copies) if recompute == "none" else (whole - self.residual, whole + copies)
 
     @property
     def backward(self) -> int:

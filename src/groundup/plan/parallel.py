@@ -107,7 +107,8 @@ def refuse_unsupported(recipe: Recipe, devices: int) -> None:
 def _unsupported(recipe: Recipe, sizes: Sizes) -> Iterator[tuple[bool, str, str]]:
     """Whether it is so, what does not go together, what to do instead."""
     parallel, train = recipe.parallel, recipe.train
-    has_experts = family(recipe.model.family).experts
+    traits = family(recipe.model.family)
+    has_experts = traits.experts
     many, divided = math.prod(sizes) > 1, parallel.zero > 0 or sizes.tensor > 1 or parallel.expert > 1
     yield (
         parallel.replicate > 1 and parallel.zero == 0,
@@ -135,6 +136,12 @@ def _unsupported(recipe: Recipe, sizes: Sizes) -> Iterator[tuple[bool, str, str]
         f"model.router_aux_loss_coef={recipe.model.router_aux_loss_coef:g} weighs the experts' load in all layers "
         f"together, but each device of pipeline={sizes.pipeline} has some of them",
         "use model.router_aux_loss_coef=0, or parallel.pipeline=1",
+    )
+    yield (
+        traits.post_norm and (sizes.tensor > 1 or sizes.pipeline > 1),
+        f"tensor={sizes.tensor} and pipeline={sizes.pipeline} divide blocks whose norms stand before their parts, "
+        f"but those of model.family={recipe.model.family} stand behind them",
+        "use parallel.tensor=1 and parallel.pipeline=1, and parallel.zero to divide weights",
     )
     yield (
         parallel.schedule == "interleaved" and sizes.pipeline == 1,

@@ -26,7 +26,7 @@ def ledger(shape: Shape) -> dict[str, int]:
     heads_width = shape.num_heads * shape.head_width
     kv_width = shape.num_kv_heads * shape.head_width
     gated = traits.feedforward == "swiglu"
-    norm_width = width * (2 if traits.norm == "layer" else 1)
+    norm_width = _norm_width(shape)
     qk_norms = 2 * shape.head_width if traits.qk_norm else 0
     feedforward_bias = 0 if gated else 1
     return {
@@ -40,9 +40,19 @@ def ledger(shape: Shape) -> dict[str, int]:
         "up": layers * inner * (width + feedforward_bias),
         "down": layers * width * (inner + feedforward_bias),
         "router": layers * width * (shape.num_experts or 0),
-        "norm": layers * (2 * norm_width + qk_norms) + norm_width,
+        "norm": layers * (2 * norm_width + qk_norms) + final_norm(shape),
         "unembedding": 0 if shape.tied else shape.vocabulary_size * width,
     }
+
+
+def final_norm(shape: Shape) -> int:
+    """The parameters of the norm behind the last block, which there is where norms stand before their parts."""
+    return 0 if family(shape.family).post_norm else _norm_width(shape)
+
+
+def _norm_width(shape: Shape) -> int:
+    """The parameters of one norm of the stream: a scale and a shift, or a scale alone."""
+    return shape.width * (2 if family(shape.family).norm == "layer" else 1)
 
 
 def total(shape: Shape) -> int:

@@ -49,7 +49,7 @@ def tensors_of(shape: Shape) -> dict[str, list[Tensors]]:
         return matrices(out, into, bias)
 
     norm_tensors = 2 if traits.norm == "layer" else 1  # scale and shift, or scale alone
-    norms = [Tensors((2 * layers + 1) * norm_tensors, (width,))]
+    norms = [Tensors((2 * layers + (not traits.post_norm)) * norm_tensors, (width,))]
     if traits.qk_norm:
         norms.append(Tensors(2 * layers, (shape.head_width,)))
     return {

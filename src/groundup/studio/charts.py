@@ -27,6 +27,8 @@ def figures(facts: dict[str, Any]) -> dict[str, Figure]:
         "grad_norm": _gradient(curves, facts["clip"]),
         "throughput": _throughput(curves, facts["plan"].get("tokens_per_second")),
     }
+    if any(value is not None for value in curves["validation_accuracy"]["values"]):
+        built["accuracy"] = _accuracy(curves, facts["measured"].get("baseline_accuracy"))
     for figure in built.values():
         figure["axes"] = axes
         for trace in figure["data"]:
@@ -42,6 +44,7 @@ def clock(longest: float) -> tuple[float, str]:
 def _loss(facts: dict[str, Any]) -> Figure:
     """Loss on training batches and on held-out text, in bits per byte wherever bytes per token are known."""
     curves, plan, factor = facts["curves"], facts["plan"], facts["bits_per_byte_per_nat"]
+    factor = None if facts["by_objective"] else factor
     unit = "bits per byte" if factor else "nats per token"
     in_unit = {
         name: curves[name] | {"values": [_times(value, factor or 1.0) for value in curves[name]["values"]]}
@@ -63,8 +66,20 @@ def _loss(facts: dict[str, Any]) -> Figure:
         ],
         unit,
     )
-    if factor and plan:
+    if (baseline := facts["measured"].get("baseline_loss")) is not None:
+        figure["layout"]["shapes"] = [_level(baseline)]
+    if factor and "bits_per_byte_low" in plan:
         figure["layout"] |= _band(plan["bits_per_byte_low"], plan["bits_per_byte_high"])
+    return figure
+
+
+def _accuracy(curves: dict[str, Curve], baseline: float | None) -> Figure:
+    """The share of held-out answers that are right, beside that of always giving the most frequent one."""
+    hover = "%{y:.1%} right"
+    figure = _figure([_line(curves["validation_accuracy"], "held-out rows", "held-out", hover)], "right answers")
+    figure["data"][0]["mode"] = "lines+markers"
+    figure["layout"]["yaxis"] |= {"rangemode": "tozero", "tickformat": ".0%"}
+    figure["layout"]["shapes"] = [_level(baseline)] if baseline is not None else []
     return figure
 
 

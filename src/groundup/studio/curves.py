@@ -17,19 +17,19 @@ Curve = dict[str, list[float | None]]
 PROGRESS = ("step", "tokens", "seconds")
 """The three ways to measure how far a run is; each can be the x axis."""
 _TRAIN = (*PROGRESS, "loss", "lr", "grad_norm", "tokens_per_second")
-_VALIDATION = (*PROGRESS, "val_loss", "val_bits_per_byte")
+_VALIDATION = (*PROGRESS, "val_loss", "val_bits_per_byte", "val_accuracy")
 _MOST_POINTS = 1500
 _SMOOTHED_SHARE = 0.02
 
 
 def read_metrics(run: Run) -> tuple[Columns, Columns]:
-    """`metrics.jsonl` by column, float64 (rows,): the training rows and the validation rows."""
+    """`metrics.jsonl` by column, float64 (rows,): training rows and validation rows; NaN where there is no value."""
     train = {name: array("d") for name in _TRAIN}
     validation = {name: array("d") for name in _VALIDATION}
     for row in read_rows(run.metrics_file):
         columns = validation if "val_loss" in row else train
         for name, column in columns.items():
-            column.append(row[name])
+            column.append(row.get(name, math.nan))
     return _as_arrays(train), _as_arrays(validation)
 
 
@@ -49,6 +49,7 @@ def curves(train: Columns, validation: Columns) -> dict[str, Curve]:
         "tokens_per_second_smooth": _curve(smoothed["tokens_per_second"], "tokens_per_second"),
         "validation": _curve(validation, "val_bits_per_byte"),
         "validation_loss": _curve(validation, "val_loss"),
+        "validation_accuracy": _curve(validation, "val_accuracy"),
     }
 
 

@@ -35,11 +35,12 @@ def summary(run: Run) -> dict[str, Any]:
     train, validation = read_metrics(run)
     measured = outcome or _so_far(plan, train, validation)
     shape = Shape.model_validate(plan["shape"]) if plan else None
-    ledger = ledger_rows(shape) if shape else []
+    ledger = plan["ledger"] if "ledger" in plan else ledger_rows(shape) if shape else []
     return {
         "name": recipe.name,
         "description": recipe.description,
         "finished": run.finished,
+        "by_objective": "baseline_loss" in outcome or "ledger" in plan,
         "by_clock": plan.get("budget", {}).get("kind") == "seconds",
         "budget": plan.get("budget", {}).get("text", recipe.budget),
         "plan": plan,
@@ -77,13 +78,12 @@ def _so_far(plan: dict[str, Any], train: Columns, validation: Columns) -> dict[s
             done = step["tokens"] / plan["tokens"]
             reached |= {name: plan[name] * done for name in ("epochs", "flops")}
     if measurement:
-        loss, bits = measurement["val_loss"], measurement["val_bits_per_byte"]
-        reached |= {
-            "loss": loss,
-            "bits_per_byte": bits,
-            "perplexity": math.exp(loss),
-            "bytes_per_token": loss / math.log(2) / bits,
-        }
+        loss, bits, accuracy = (measurement[name] for name in ("val_loss", "val_bits_per_byte", "val_accuracy"))
+        reached |= {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        if math.isfinite(bits):
+            reached |= {"bits_per_byte": bits, "bytes_per_token": loss / math.log(2) / bits}
+        if math.isfinite(accuracy):
+            reached["accuracy"] = accuracy
     elif "corpus" in plan:
         reached["bytes_per_token"] = plan["corpus"].get("bytes_per_token")
     return reached
@@ -101,7 +101,7 @@ def _share_done(measured: dict[str, Any], plan: dict[str, Any], finished: bool) 
 
 def _verdict(plan: dict[str, Any], outcome: dict[str, Any]) -> str | None:
     """Whether the loss came out within, below or above the range that was predicted."""
-    if not (plan and outcome):
+    if "bits_per_byte_low" not in plan or "bits_per_byte" not in outcome:
         return None
     bits = outcome["bits_per_byte"]
     if bits < plan["bits_per_byte_low"]:
@@ -116,6 +116,8 @@ def _comparison(plan: dict[str, Any], measured: dict[str, Any], finished: bool) 
     """
     rows = []
     for field, name, unit in (*_LOSS, *_TOTALS, *_RATES):
+        if plan and field not in plan:
+            continue
         predicted, value = plan.get(field), measured.get(field)
         comparable = finished or (field, name, unit) in _RATES
         miss = value / predicted - 1 if comparable and predicted and value is not None else None

@@ -39,14 +39,17 @@ class SharedProgress:
 
     def fraction(self, step: int) -> float:
         """How far the run of rank 0 is."""
-        return _from_rank_0(self.own.fraction(step))
+        return of_first(self.own.fraction(step))
 
     def finished(self, step: int) -> bool:
         """Whether it ends before step `step`."""
-        return bool(_from_rank_0(self.own.finished(step)))
+        return bool(of_first(self.own.finished(step)))
 
 
-def _from_rank_0(value: float) -> float:
+def of_first(value: float) -> float:
+    """What rank 0 has for it; every process must ask the same."""
+    if not in_group():
+        return value
     told = torch.tensor(float(value), dtype=torch.float64)
     dist.broadcast(told, 0)
     return float(told)

@@ -11,7 +11,7 @@ model, reads either kind.
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from groundup.parallel.agree import agree, in_group
 from groundup.parallel.processes import is_lost_connection
 from groundup.train import stored_tensors
 from groundup.train.averaging import WeightAverage
+from groundup.train.early_stopping import Best
 from groundup.train.moments import moments_of, require_moments, room_for_moments, set_moments
 
 
@@ -35,7 +36,7 @@ class TrainState:
     """Where a run stands: steps taken, tokens seen, seconds of training, windows seen, validations behind it.
 
     The other seconds are those of training in which the next step waited: for its batch, for checkpoints, for
-    held-out text to be measured and samples to be written.
+    held-out text to be measured and samples to be written. With `train.patience`, `best` is the best validation.
     """
 
     step: int = 0
@@ -46,6 +47,13 @@ class TrainState:
     data_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    best: Best = Best()
+    stopped_early: bool = False
+
+    @property
+    def kept_step(self) -> int:
+        """The step after which the weights were what the run keeps: the best one, where it looks for that."""
+        return self.best.step or self.step
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def snapshot(
 
 
 def write(folder: Path, contents: Snapshot, keep: int, is_abandoned: Callable[[], bool] = lambda: False) -> Path:
-    """Write `folder/step-N`, then delete all but the newest `keep` checkpoints.
+    """Write `folder/step-N`, then delete all but the newest `keep` checkpoints and the best one.
 
     When the disk is full (or the like) it raises UserError, and the checkpoints before this one stay. Asked
     between the files, `is_abandoned` may have it end with `Abandoned` and leave nothing behind.
@@ -102,7 +110,7 @@ def write(folder: Path, contents: Snapshot, keep: int, is_abandoned: Callable[[]
             write_json(temporary / "manifest.json", hashes)
     except (OSError, SafetensorError) as error:
         raise saving_error(target, error) from None
-    delete_old(folder, state.step, keep)
+    delete_old(folder, state, keep)
     return target
 
 
@@ -115,13 +123,15 @@ def saving_error(target: Path, error: Exception) -> UserError:
     )
 
 
-def delete_old(folder: Path, step: int, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints up to that of `step`.
+def delete_old(folder: Path, state: TrainState, keep: int) -> None:
+    """Delete all but the best one and the newest `keep` checkpoints up to that of `state`.
 
     Newer ones are damaged, or training would not have gone on from before them: they do not count.
     """
-    not_newer = [checkpoint for checkpoint in list_checkpoints(folder) if _step(checkpoint) <= step]
+    not_newer = [checkpoint for checkpoint in list_checkpoints(folder) if _step(checkpoint) <= state.step]
     for old in not_newer[keep:]:
+        if _step(old) == state.best.step:
+            continue
         # Under another name at once: a kill must not leave half of it.
         shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
 
@@ -211,7 +221,8 @@ def read_state(checkpoint: Path) -> TrainState:
             f"{checkpoint} was written by another version of groundup: its state has no '{missing[0]}'; "
             "continue with that version, or start anew with another --out"
         )
-    return TrainState(**{field.name: values[field.name] for field in fields(TrainState)})
+    state = TrainState(**{field.name: values[field.name] for field in fields(TrainState)})
+    return replace(state, best=Best(**values["best"]))
 
 
 def read_loss_scale(checkpoint: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def write(
             if rank == 0:
                 _describe(temporary, contents, hashes)
                 stack.close()
-                delete_old(folder, contents.state.step, keep)
+                delete_old(folder, contents.state, keep)
 
         try:
             temporary = agree(begin, group)[0]

@@ -13,11 +13,12 @@ from groundup.objective import Objective
 from groundup.plan.hardware import Precision
 from groundup.recipe import TrainRecipe
 from groundup.train import checkpoints
-from groundup.train.agreement import decide
+from groundup.train.agreement import decide, of_first
 from groundup.train.averaging import WeightAverage
 from groundup.train.checkpoint_writer import CheckpointWriter
 from groundup.train.checkpoints import TrainState
 from groundup.train.compile import eager
+from groundup.train.early_stopping import Best
 from groundup.train.interrupt import Interrupt
 from groundup.train.metrics import MetricsWriter
 from groundup.train.prefetch import BatchSource, Prefetch
@@ -35,10 +36,16 @@ _ECHO_SECONDS = 1.0
 
 
 class Validation(NamedTuple):
-    """The held-out text's mean loss in nats a token, and bits a byte."""
+    """The held-out text's mean loss in nats a target; bits a byte, or the share of right answers, where they exist."""
 
     loss: float
-    bits_per_byte: float
+    bits_per_byte: float | None = None
+    accuracy: float | None = None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Those that there are, as they stand in `metrics.jsonl`."""
+        return {f"val_{name}": value for name, value in self._asdict().items() if value is not None}
 
 
 class StepReport(NamedTuple):
@@ -101,6 +108,7 @@ class Trainer:
             model, objective, settings, precision=precision, device=device, devices=devices, seed=seed
         )
         self.average = WeightAverage(model, settings.ema) if settings.ema is not None else None
+        self._checkpoints, self._has_whole_model = checkpoint_folder, devices is None
         self.writer = CheckpointWriter(checkpoint_folder, settings.keep_checkpoints)
         self.metrics, self.hooks = metrics, hooks
         self.peak_lr, self.batch_size = settings.lr, settings.batch_size
@@ -111,16 +119,22 @@ class Trainer:
         self._saved_step: int | None = None
 
     def resume(self, checkpoint: Path, spent: float = 0.0) -> None:
-        """Continue from a checkpoint; `spent` seconds of training count even if their steps were lost."""
+        """Continue from a checkpoint; `spent` seconds of training count even if their steps were lost.
+
+        Where the best one is damaged, or gone since newer ones are damaged, the best is looked for from here on.
+        """
         state = checkpoints.restore(checkpoint, self.model, self.take_step.optimizer, self.average)
         self.take_step.restored(checkpoints.read_loss_scale(checkpoint))
         self.state = replace(state, seconds=max(state.seconds, spent))
+        if state.best.step and of_first(checkpoints.damage(self._checkpoint_of(state.best.step)) is not None):
+            self.state = replace(self.state, best=Best())
         self._saved_step = state.step
 
     def train(self, progress: Progress) -> TrainState:
         """The loop. Raises Interrupted after saving when a signal came, UserError when the loss is not finite.
 
-        With `train.ema` the model has the average as its weights in the end.
+        With `train.ema` the model has the average as its weights in the end, with `train.patience` those of the best
+        validation, which of many processes none has whole: they are in the checkpoint of `kept_step`.
         """
         self._start = time.monotonic() - self.state.seconds
         saving = _SaveSchedule(self.settings, self.writer)
@@ -130,6 +144,8 @@ class Trainer:
         with Prefetch(self.batches, stretch) as batches, self.writer, interrupt:
             while not progress.finished(self.state.step):
                 self._validate_if_due(fraction)
+                if self.state.stopped_early:
+                    break
                 fraction = progress.fraction(self.state.step)
                 self._take_step(batches, fraction)
                 self.writer.raise_failure()
@@ -142,13 +158,17 @@ class Trainer:
                     self.save()
                     saving.restart()
             self.save()
-            self.validate(last=True)
+            if not self.state.stopped_early:
+                self._note_best(self.validate(last=True))
             self.writer.wait()
             signal, _ = decide(interrupt.signal, save=False)
             if signal is not None:
                 raise Interrupted(self.state, signal)
         if self.average is not None:
             self.average.adopt()
+        if self.state.kept_step != self.state.step and self._has_whole_model:
+            best = checkpoints.load_weights(self._checkpoint_of(self.state.kept_step))
+            self.model.load_state_dict(best)
         return self.state
 
     def _validate_if_due(self, fraction: float) -> None:
@@ -159,9 +179,23 @@ class Trainer:
         num_validations = self.settings.validations
         if (due := min(int(fraction * num_validations), num_validations - 1)) > self.state.validations:
             before = time.monotonic()
-            self.validate()
+            validation = self.validate()
             waited = self.state.evaluation_seconds + time.monotonic() - before
-            self.state = replace(self.state, validations=due, evaluation_seconds=waited)
+            self._note_best(validation)
+            stops = self.state.best.stale == self.settings.patience
+            self.state = replace(self.state, validations=due, evaluation_seconds=waited, stopped_early=stops)
+
+    def _note_best(self, validation: Validation) -> None:
+        """With patience, save the step if it is the best or the last one; as it was before this validation.
+
+        A run that goes on from there validates again, and comes to the same.
+        """
+        if self.settings.patience is None:
+            return
+        best = self.state.best.after(self.state.step, of_first(validation.loss))
+        if best.step == self.state.step or best.stale == self.settings.patience:
+            self.save()
+        self.state = replace(self.state, best=best)
 
     def validate(self, last: bool = False) -> Validation:
         """Measure the held-out text and write a validation row; of the averaged weights, if there are any."""
@@ -172,11 +206,13 @@ class Trainer:
                 step=self.state.step,
                 tokens=self.state.tokens,
                 seconds=self.state.seconds,
-                val_loss=validation.loss,
-                val_bits_per_byte=validation.bits_per_byte,
+                **validation.figures,
             )
             self.hooks.on_validation(self.model, self.state, validation, last)
         return validation
+
+    def _checkpoint_of(self, step: int) -> Path:
+        return self._checkpoints / f"step-{step}"
 
     def save(self) -> None:
         """Copy what a checkpoint holds, and have it written while training goes on; once for each step."""

@@ -6,10 +6,10 @@ from torch import nn
 
 from groundup.model.registry import build
 from groundup.recipe import TrainRecipe
-from groundup.shape import FAMILIES, Shape
+from groundup.shape import Shape
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 
-from ...shapes import experts
+from ...shapes import DECODERS, experts
 
 SETTINGS = TrainRecipe(optimizer="adamw", lr=1.0, weight_decay=0.3, beta1=0.8, beta2=0.95)
 EPSILON = 1e-8
@@ -40,7 +40,7 @@ def test_steps_are_those_of_the_paper() -> None:
 
 def test_decay_acts_on_matrices_alone() -> None:
     """With gradients of zero nothing else moves: matrices shrink by lr * decay, norms and biases stay."""
-    for family in FAMILIES:
+    for family in DECODERS:
         model = build(
             Shape(
                 family=family,

@@ -5,12 +5,12 @@ from torch import nn
 from groundup.model.experts import StackedLinear
 from groundup.model.registry import build
 from groundup.recipe import TrainRecipe
-from groundup.shape import FAMILIES, Shape
+from groundup.shape import Shape
 from groundup.train.optimizers import build_optimizer, set_learning_rate
 from groundup.train.optimizers.groups import hidden_matrices
 from groundup.train.optimizers.muon import orthogonalise
 
-from ...shapes import experts
+from ...shapes import DECODERS, experts
 
 SETTINGS = TrainRecipe(optimizer="muon", lr=1.0, weight_decay=0.3, beta1=0.8, beta2=0.95)
 
@@ -76,7 +76,7 @@ def test_matrices_step_as_torchs_muon_and_the_rest_as_adamw() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6 if exact else 2e-3, msg=name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DECODERS)
 @pytest.mark.parametrize("tied", [False, True])
 def test_embeddings_and_the_way_back_to_words_are_not_orthogonalised(family: str, tied: bool) -> None:
     model = _model(family, tied)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from groundup.plan.cluster.layout import Layout
 from groundup.plan.cluster.stages import Stage, stages
 from groundup.plan.optimizer_memory import hidden_matrices
-from groundup.plan.parameters import ledger
-from groundup.shape import Shape, family
+from groundup.plan.parameters import final_norm, ledger
+from groundup.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def device_parts(shape: Shape, layout: Layout, pipeline_rank: int) -> list[Part]
 
 def _part(shape: Shape, layout: Layout, stage: Stage) -> Part:
     counts = ledger(shape)
-    final_norm = shape.width * (2 if family(shape.family).norm == "layer" else 1)
-    norms = (counts["norm"] - final_norm) / shape.num_layers
+    last_norm = final_norm(shape)
+    norms = (counts["norm"] - last_norm) / shape.num_layers
     expert_matrices = ("gate", "up", "down") if shape.num_experts else ()
     experts = sum(counts[name] for name in expert_matrices) / shape.num_layers / layout.expert
     inside = ("query", "key", "value", "output", "gate", "up", "down", "router")
     dense = sum(counts[name] for name in inside if name not in expert_matrices) / shape.num_layers
     outside = (
-        stage.parameters - stage.layers * (dense + experts * layout.expert + norms) - final_norm * stage.is_last
+        stage.parameters - stage.layers * (dense + experts * layout.expert + norms) - last_norm * stage.is_last
     )
     matrices = sum(rows * columns for rows, columns in hidden_matrices(shape)) / shape.num_layers
     into_stream = shape.num_heads * shape.head_width + (0 if shape.num_experts else shape.feedforward_width)
@@ -60,7 +60,7 @@ def _part(shape: Shape, layout: Layout, stage: Stage) -> Part:
         layers=stage.layers,
         block=dense / layout.tensor + experts + norms,
         experts=experts,
-        outer=outside / layout.tensor + final_norm * stage.is_last,
+        outer=outside / layout.tensor + last_norm * stage.is_last,
         column_matrices=stage.layers * (matrices - experts * layout.expert - by_rows),
         row_matrices=stage.layers * by_rows,
         has_embedding=stage.is_first,

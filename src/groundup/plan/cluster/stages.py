@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from groundup.plan.parameters import ledger
-from groundup.shape import Shape, family
+from groundup.plan.parameters import final_norm, ledger
+from groundup.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,10 @@ def stages(shape: Shape, count: int) -> tuple[Stage, ...]:
     embedding is on the first and on the last of several stages.
     """
     counts = ledger(shape)
-    final_norm = shape.width * (2 if family(shape.family).norm == "layer" else 1)
     first = counts["embedding"] + counts["position"]
     head = shape.vocabulary_size * shape.width
-    last = final_norm + (head if count > 1 or not shape.tied else 0)
-    layer = (sum(counts.values()) - first - counts["unembedding"] - final_norm) // shape.num_layers
+    last = final_norm(shape) + (head if count > 1 or not shape.tied else 0)
+    layer = (sum(counts.values()) - first - counts["unembedding"] - final_norm(shape)) // shape.num_layers
     return tuple(
         Stage(
             index=index,
