@@ -25,6 +25,8 @@ class DataRecipe(_Section):
     sources: list[str] = Field(default=[], description="files, folders, globs, '-', corpora, hf:NAME")
     validation: list[str] = Field(default=[], description="held-out text of your own, instead of a split")
     field: str = Field(default="text", description="the field of .jsonl and .parquet that holds the text")
+    source_field: str | None = Field(default=None, description="of pairs: the field of the text that is read")
+    target_field: str | None = Field(default=None, description="of pairs: the field of the text to be written")
     split: Literal["none", "blank-lines", "endoftext"] = Field(
         default="none", description="how a text file is cut into documents"
     )
@@ -101,7 +103,9 @@ class TrainRecipe(_Section):
     )
     ema: float | None = Field(default=None, gt=0, lt=1, description="average the weights with this decay a step")
     patience: int | None = Field(
-        default=None, ge=1, description="end after so many validations without a lower loss, and keep the best model"
+        default=None,
+        ge=1,
+        description="end after so many validations without a lower loss, and keep the best model",
     )
     precision: Literal["auto", "fp32", "bf16", "bf16-weights", "fp16"] = Field(default="auto")
     compile: Literal["auto", "on", "off"] = Field(

@@ -11,6 +11,7 @@ from groundup.errors import UserError
 from groundup.interop.gpt1 import from_config, from_tensors, to_config
 from groundup.model import folder as model_folder
 from groundup.model.registry import build
+from groundup.objective import CAUSAL
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 
@@ -31,8 +32,6 @@ def test_the_hubs_own_file_loads(pair: Pair) -> None:
 
 @pytest.mark.parametrize("shape", ["gpt1", "gpt1-untied"], indirect=True)
 def test_the_loss_is_that_of_transformers(pair: Pair, ids: torch.Tensor) -> None:
-    from groundup.objective import CAUSAL
-
     ours = CAUSAL.loss(pair.ours, CAUSAL.collate(ids.numpy())).mean
     assert abs(float(ours - pair.theirs(ids, labels=ids).loss)) < 1e-5
 

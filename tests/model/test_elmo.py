@@ -142,7 +142,7 @@ def test_filters_longer_than_a_token_are_refused(make_shape: MakeShape) -> None:
 
 
 def test_it_learns_from_both_sides(make_shape: MakeShape) -> None:
-    """Numbers are random, with a symbol before and one behind that follow from them: two tokens of three are certain.
+    """Numbers are random, and the symbols before and behind follow from them: two tokens of three are certain.
 
     From either side the third costs ln 10, in rows that were never seen too.
     """

@@ -59,7 +59,7 @@ def test_alignments_are_the_formulas_of_the_papers(score: Any) -> None:
             weight.copy_(torch.randn(weight.shape, generator=random, dtype=torch.float64))
     query = torch.randn(3, 4, width, generator=random, dtype=torch.float64)
     read = torch.randn(3, 9, values, generator=random, dtype=torch.float64)
-    weights = {name: weight for name, weight in alignment.named_parameters()}
+    weights = dict(alignment.named_parameters())
     if score == "dot":
         scores = torch.einsum("nti,nsi->nts", query, read)
     elif score == "general":
@@ -162,16 +162,16 @@ def test_no_prediction_sees_the_target_behind_it(model: RecurrentTranslator) -> 
 
 
 def _rows(count: int, seed: int, *, backwards: bool) -> np.ndarray:
-    """Of 3 to 8 symbols the same, or the same backwards."""
-    random, rows = np.random.default_rng(seed), np.full((count, 18), -1)
+    """Of 3 to 6 symbols the same, or the same backwards."""
+    random, rows = np.random.default_rng(seed), np.full((count, 14), -1)
     for row in rows:
-        source = random.integers(0, NUM_WORDS, random.integers(3, 9))
+        source = random.integers(0, NUM_WORDS, random.integers(3, 7))
         row[: 2 * len(source) + 2] = [*source, SEPARATOR, *(source[::-1] if backwards else source), END]
     return rows
 
 
 def _trained(shape: Shape, objective: Objective, *, backwards: bool) -> RecurrentTranslator:
-    model, steps = build_any(shape, seed=1), 220
+    model, steps = build_any(shape, seed=1), 160
     assert isinstance(model, RecurrentTranslator)
     settings = TrainRecipe(optimizer="adamw", weight_decay=0.0)
     step = TrainStep(model, objective, settings, precision="fp32", device="cpu")
@@ -192,11 +192,10 @@ def test_it_learns_to_copy_and_to_reverse(attention: str, backwards: bool, make_
         model = _trained(shape, objective, backwards=backwards)
     loss = objective.loss(model, objective.collate(_rows(200, 10_000, backwards=backwards)))
     assert loss.num_correct is not None and loss.num_correct / loss.num_targets > 0.99
-    source = torch.arange(8)[None]
-    target = torch.cat([torch.tensor([[SEPARATOR]]), source.flip(1) if backwards else source[:, :-1]], 1)[:, :8]
+    source = torch.arange(6)[None]
+    target = torch.cat([torch.tensor([[SEPARATOR]]), source.flip(1) if backwards else source[:, :-1]], 1)[:, :6]
     looks_at = model.alignments(source, None, target)[0].argmax(-1).tolist()
-    hits = sum(place == (7 - step if backwards else step) for step, place in enumerate(looks_at))
-    assert hits >= 7, looks_at
+    assert looks_at == [5, 4, 3, 2, 1, 0] if backwards else looks_at == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_does_not_go_together_is_refused(make_shape: MakeShape) -> None:

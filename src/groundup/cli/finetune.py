@@ -52,6 +52,7 @@ def finetune(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the split, the order and the head's dropout.")] = 0,
     out: Annotated[Path | None, typer.Option(help="A folder for the best classifier.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Teach a pretrained model a task of its own; frozen, whole and from scratch side by side."""
@@ -64,7 +65,7 @@ def finetune(
         epochs=epochs, lr=lr, batch_size=batch_size, patience=patience, pooling=pooling, seed=seed
     )
     question = pipeline.Question(
-        model, data, valid, freeze or [], from_scratch, labels, settings, out, text_field, label_field
+        model, data, valid, freeze or [], from_scratch, labels, settings, out, text_field, label_field, threads
     )
     figures = pipeline.run(task, question, Console(stderr=True))
     if as_json:

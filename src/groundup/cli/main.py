@@ -27,6 +27,7 @@ from groundup.cli import (
     scaling,
     tokenizer,
     train,
+    translate,
     words,
 )
 from groundup.errors import UserError
@@ -42,6 +43,7 @@ app.add_typer(plan.app, name="plan", help="Say what a budget buys: model, time, 
 app.command("build")(build.build)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
+app.command("translate")(translate.translate)
 app.command("fill-mask")(fill_mask.fill_mask)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)

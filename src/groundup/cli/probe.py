@@ -32,6 +32,7 @@ def probe(
         str | None, typer.Option(help="The field of the label. Default: label, class, ...")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the split.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Measure what a model has learnt of text by itself, without changing it."""
@@ -39,7 +40,7 @@ def probe(
 
     from groundup.pipeline import probe as pipeline
 
-    question = pipeline.Question(model, data, valid, labels, seed, text_field, label_field)
+    question = pipeline.Question(model, data, valid, labels, seed, text_field, label_field, threads)
     figures = pipeline.run(task, question, Console(stderr=True))
     if as_json:
         print(json.dumps(figures, ensure_ascii=False))

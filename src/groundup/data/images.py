@@ -1,6 +1,7 @@
 """Labelled images in the IDX format of MNIST (LeCun et al. 1998, http://yann.lecun.com/exdb/mnist)."""
 
 import gzip
+import struct
 import zlib
 from collections.abc import Sequence
 from math import prod
@@ -52,8 +53,8 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
         raise UserError(f"{path}: not an IDX file of bytes, such as MNIST's; give images-idx3-ubyte, .gz or not")
     start = 4 + 4 * content[3]
-    sizes = np.frombuffer(content[4:start], ">u4").tolist()
-    if len(sizes) != content[3] or len(content) - start != prod(sizes):
+    sizes = struct.unpack(f">{content[3]}I", content[4:start]) if len(content) >= start else ()
+    if len(content) - start != prod(sizes):
         raise UserError(f"{path}: {len(content)} bytes are not what its header says; fetch it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
 

@@ -1,4 +1,4 @@
-"""GPT's folder, `openai-gpt`: GPT-2's tensors under two other names, and fewer settings. Nothing here needs torch."""
+"""GPT's folder, `openai-gpt`: GPT-2's tensors, two of them under other names. Nothing here needs torch."""
 
 from collections.abc import Mapping
 from typing import Any

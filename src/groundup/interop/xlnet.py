@@ -1,8 +1,8 @@
 """XLNet as Hugging Face's folders have it. Nothing here needs torch.
 
-Attention's matrices are stored with the heads as a dimension of their own, (D, H, d), those that read the stream as
-the transpose of a linear layer's weight. There is no word for the context, which relative positions do not limit:
-it stands under a name of our own, and is that of XLNet's training where others wrote the folder.
+Attention's matrices are stored with the heads as a dimension of their own, (D, H, d), those that read the stream
+as the transpose of a linear layer's weight. There is no word for the context, which relative positions do not
+limit: it stands under a name of our own, and is that of XLNet's training where others wrote the folder.
 """
 
 from collections.abc import Mapping

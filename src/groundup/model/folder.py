@@ -35,24 +35,21 @@ class LoadedModel:
     tokenizer: Tokenizer
 
 
-def save(folder: Path, model: Model, tokenizer: Tokenizer, card: str, sampling: dict[str, Any]) -> None:
-    """Write config.json, model.safetensors, tokenizer files, generation_config.json and README.md (the card)."""
-    shape = model.shape
-    with folder_atomically(folder) as temporary:
-        save_weights(temporary, model, tokenizer.special_tokens)
-        tokenizer.save(temporary, model_max_length=shape.context)
-        write_json(
-            temporary / "generation_config.json",
-            {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text, "do_sample": True}
-            | sampling,
-        )
-        write_atomically(temporary / "README.md", card)
+def save(
+    folder: Path, model: Model, tokenizer: Tokenizer | None, card: str, sampling: dict[str, Any] | None = None
+) -> None:
+    """Write config.json, model.safetensors, tokenizer files, and README.md (the card).
 
-
-def save_without_tokenizer(folder: Path, model: Model, card: str) -> None:
-    """The same of a model that reads no text."""
+    A model that reads no text has no tokenizer; for one that writes text token by token, how it samples stands in
+    generation_config.json.
+    """
     with folder_atomically(folder) as temporary:
-        save_weights(temporary, model, {})
+        save_weights(temporary, model, tokenizer.special_tokens if tokenizer else {})
+        if tokenizer is not None:
+            tokenizer.save(temporary, model_max_length=model.shape.context)
+        if tokenizer is not None and sampling is not None:
+            end = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+            write_json(temporary / "generation_config.json", end | {"do_sample": True} | sampling)
         write_atomically(temporary / "README.md", card)
 
 

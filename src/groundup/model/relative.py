@@ -41,7 +41,8 @@ class View(NamedTuple):
             each_BTS = whole_BTS.expand(len(positions_BN), -1, -1)
             return each_BTS.gather(1, positions_BN[..., None].expand(-1, -1, whole_BTS.shape[-1]))
 
-        return type(self)(*(None if whole is None else taken(whole) for whole in self))
+        differs = None if self.differs_BTS is None else taken(self.differs_BTS)
+        return type(self)(taken(self.visible_BTS), taken(self.offset_BTS), differs)
 
 
 class Seen(NamedTuple):
@@ -94,7 +95,7 @@ class RelativeAttention(nn.Module):
         # Half of the least number, since the scores are still to be added to it.
         hidden = torch.finfo(scores_BHTS.dtype).min / 2
         mixed_BHTd = self.dot_product(
-            self._heads(query_BTE + self.content_bias),
+            self._heads(query_BTE + self.content_bias.type_as(query_BTE)),
             seen.key_BHSd,
             seen.value_BHSd,
             scores_BHTS.masked_fill(~visible_B1TS, hidden),
@@ -104,13 +105,13 @@ class RelativeAttention(nn.Module):
 
     def _relative_scores(self, query_BTE: Tensor, position_HRd: Tensor, view: View) -> Tensor:
         """The part of the scores that does not depend on what stands there, (B, H, T, S), not scaled."""
-        by_row_BHTR = self._heads(query_BTE + self.position_bias) @ position_HRd.mT
+        by_row_BHTR = self._heads(query_BTE + self.position_bias.type_as(query_BTE)) @ position_HRd.mT
         offset_BHTS = view.offset_BTS.unsqueeze(1).expand(*by_row_BHTR.shape[:3], -1)
         scores_BHTS = by_row_BHTR.gather(-1, offset_BHTS)
         if view.differs_BTS is None:
             return scores_BHTS
-        segments_H2d = self._heads(self.segments.weight)
-        same, other = (self._heads(query_BTE + self.segment_bias) @ segments_H2d.mT).split(1, dim=-1)
+        biased_BHTd = self._heads(query_BTE + self.segment_bias.type_as(query_BTE))
+        same, other = (biased_BHTd @ self._heads(self.segments.weight).mT).split(1, dim=-1)
         return scores_BHTS + torch.where(view.differs_BTS.unsqueeze(1), other, same)
 
     def _heads(self, x_TE: Tensor) -> Tensor:

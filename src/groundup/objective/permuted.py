@@ -137,6 +137,8 @@ def loss(
             visible_BTS = visible_BTS & (own_BT[:, :, None] == documents_BS[:, None, :])
         positions_BN = batch.positions_BGN[:, segment]
         x_BND, memory = model.streams(batch.ids_BGS[:, segment], visible_BTS, positions_BN, documents_BS, memory)
+        # Each segment shortens the weights for itself, as selective recomputation of its blocks will do.
+        torch.clear_autocast_cache()
         counted_BN = batch.targets[:, segment] != IGNORED
         features.append(x_BND[counted_BN])
         targets.append(batch.targets[:, segment][counted_BN])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.clock import Clock
-from groundup.data import Shards, default_corpus
+from groundup.data import default_corpus
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
 from groundup.parallel.processes import Processes
@@ -18,7 +18,7 @@ from groundup.pipeline.display import Display
 from groundup.pipeline.families.run import carry_on
 from groundup.pipeline.families.word_vectors import carry_on_words
 from groundup.pipeline.finish import finish
-from groundup.pipeline.prepare import Text, Tokens, describe, encode_text, make_tokenizer, stage_text
+from groundup.pipeline.prepare import Text, Tokens, describe, encode_text, make_tokenizer, open_tokens, stage_text
 from groundup.pipeline.screens import say_machine, say_outcome, say_plan, say_text
 from groundup.pipeline.train import Job, train
 from groundup.plan.budget import Budget, parse_budget
@@ -245,7 +245,7 @@ def load_job(run: Run, display: Display, processes: Processes | None = None) -> 
     """A prepared run as it is trained here: on as many devices as there are now, whatever it was planned for."""
     keep_freed_memory()
     written, recipe = run.read_json(run.plan_file), run.recipe
-    tokens = Tokens(Shards.open(run.shards / "train"), Shards.open(run.shards / "held-out"))
+    tokens = open_tokens(run)
     plan = Plan.from_json(written)
     layout = Layout()
     if processes is None:

@@ -23,11 +23,14 @@ def model_card(
     steps, epochs = f"{outcome['steps']:,} steps", f"{outcome['epochs']:.2f} epochs"
     figures = {
         "held-out bits per byte": f"{outcome['bits_per_byte']:.4f}",
+        "the same by counting pairs of tokens": f"{outcome['bigram_bits_per_byte']:.4f}",
         "held-out loss, nats per token": f"{outcome['loss']:.4f}",
         "perplexity per token": f"{outcome['perplexity']:.2f}",
         "bytes per token": f"{outcome['bytes_per_token']:.2f}",
         "tokens trained on": f"{outcome['tokens']:,} in {steps}, {epochs}",
     }
+    if outcome["best_step"] != outcome["steps"]:
+        figures["kept"] = f"the model of step {outcome['best_step']:,}, which had the lowest held-out loss"
     total, training = seconds_text(outcome["total_seconds"]), seconds_text(outcome["train_seconds"])
     cost = {
         "time": f"{total}, of which {training} training",

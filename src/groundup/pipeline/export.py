@@ -8,9 +8,11 @@ from safetensors import SafetensorError
 
 from groundup.errors import UserError
 from groundup.model import folder as model_folder
+from groundup.model.base import Model, fill_tables
 from groundup.model.decoder import Decoder
-from groundup.model.registry import assemble
+from groundup.model.registry import assemble_any
 from groundup.pipeline.card import checkpoint_card
+from groundup.pipeline.families.card import unfinished_card
 from groundup.run import Run, read_rows
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
@@ -31,13 +33,13 @@ def export(source: Path, out: Path, step: int | None, warn: Callable[[str], None
     measured = [row for row in read_rows(run.metrics_file) if "val_loss" in row and row["step"] <= state.step]
     validation = measured[-1] if measured else None
     samples = [row for row in read_rows(run.samples_file) if validation and row["step"] == validation["step"]]
-    model_folder.save(
-        out,
-        model,
-        _tokenizer(run),
-        checkpoint_card(recipe, plan, parameters, state, validation, samples),
-        {"temperature": recipe.sample.temperature, "top_k": recipe.sample.top_k},
-    )
+    if isinstance(model, Decoder):
+        card = checkpoint_card(recipe, plan, parameters, state, validation, samples)
+        sampling = {"temperature": recipe.sample.temperature, "top_k": recipe.sample.top_k}
+        model_folder.save(out, model, _tokenizer(run), card, sampling)
+    else:
+        tokenizer = _tokenizer(run) if plan["has_tokenizer"] else None
+        model_folder.save(out, model, tokenizer, unfinished_card(recipe, plan, state, validation))
     return {
         "model": str(out),
         "checkpoint": str(checkpoint),
@@ -50,7 +52,7 @@ def export(source: Path, out: Path, step: int | None, warn: Callable[[str], None
 
 def _read(
     source: Path, step: int | None, warn: Callable[[str], None]
-) -> tuple[Run, Path, Decoder, checkpoints.TrainState]:
+) -> tuple[Run, Path, Model, checkpoints.TrainState]:
     """The run, the checkpoint that is meant, and what is in it."""
     while True:
         run, checkpoint = _find(source, step, warn)
@@ -63,12 +65,11 @@ def _read(
                 raise
 
 
-def whole_model(checkpoint: Path, shape: Shape) -> Decoder:
+def whole_model(checkpoint: Path, shape: Shape) -> Model:
     """The model of a checkpoint in this one process, on the CPU; its weights are the average if there is one."""
-    model = assemble(shape)
-    if model.rotary is not None:
-        model.rotary.to_empty(device="cpu")
-        model.rotary.fill()
+    model = assemble_any(shape)
+    model.to_empty(device="cpu")
+    fill_tables(model)
     try:
         model.load_state_dict(checkpoints.load_weights(checkpoint), assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:

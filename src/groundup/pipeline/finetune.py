@@ -42,6 +42,7 @@ class Question:
     out: Path | None
     text_field: str | None = None
     label_field: str | None = None
+    threads: int | None = None
 
     @property
     def modes(self) -> list[str]:
@@ -78,7 +79,7 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
     )
     names = texts[0].names
     train, valid = (_rows(part, names, tokenizer, body, question.settings.seed) for part in texts)
-    set_threads(None)
+    set_threads(question.threads)
     rows: list[dict[str, Any]] = []
     best: Finetuned | None = None
     for mode in question.modes:

@@ -10,6 +10,7 @@ from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
 from groundup.pipeline.calibration import is_busy, remember_run, text_names
 from groundup.pipeline.card import model_card
+from groundup.pipeline.counting import bigram_bits_per_byte
 from groundup.pipeline.hooks import held_out_tokens
 from groundup.pipeline.train import Job
 from groundup.plan.calibration import Corrections, PastRun, TimedStep
@@ -106,6 +107,7 @@ def _outcome(job: Job, evaluation: Evaluation, state: TrainState, clock: Clock) 
         "flops": flops,
         "loss": evaluation.loss,
         "bits_per_byte": evaluation.bits_per_byte,
+        "bigram_bits_per_byte": bigram_bits_per_byte(job.tokens, job.tokenizer),
         "perplexity": evaluation.perplexity,
         "bytes_per_token": evaluation.bytes_per_token,
         "evaluated_bytes": evaluation.bytes,

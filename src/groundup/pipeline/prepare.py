@@ -58,6 +58,11 @@ class Tokens:
     held_out: data.Shards
 
 
+def open_tokens(run: Run) -> Tokens:
+    """The shards of a prepared run."""
+    return Tokens(data.Shards.open(run.shards / "train"), data.Shards.open(run.shards / "held-out"))
+
+
 def stage_text(recipe: Recipe, run: Run, display: Display) -> Text:
     """Read the sources once, or find them in the cache, and hold a part out."""
     options = recipe.data

@@ -29,13 +29,14 @@ class Question:
     seed: int = 0
     text_field: str | None = None
     label_field: str | None = None
+    threads: int | None = None
 
 
 def run(task: str, question: Question, console: Console) -> dict[str, Any]:
     """The figures of the task called `task`, as JSON can write them; UserError where there is no such task."""
     if task not in TASKS:
         raise UserError(f"the task {task} is unknown{nearest(task, TASKS)}")
-    set_threads(None)
+    set_threads(question.threads)
     return {"task": task, "model": str(question.model), **TASKS[task](question, console)}
 
 

@@ -89,7 +89,8 @@ def say_kept(state: TrainState, display: Display) -> None:
 def say_outcome(outcome: dict[str, Any], run: Run, display: Display) -> None:
     """What came of it, and what to do next."""
     display.say(
-        f"done: {outcome['bits_per_byte']:.3f} bits per byte on held-out text, {human(outcome['tokens'])} "
+        f"done: {outcome['bits_per_byte']:.3f} bits per byte on held-out text (counting pairs of tokens: "
+        f"{outcome['bigram_bits_per_byte']:.3f}), {human(outcome['tokens'])} "
         f"tokens in {seconds_text(outcome['train_seconds'])}, {human(outcome['tokens_per_second'])} tokens/s, "
         f"{outcome['utilisation']:.0%} of peak",
         style="bold",

@@ -109,7 +109,7 @@ class XLNet(TextModel):
         segments_BS: Tensor | None = None,
         memory: Sequence[Tensor] = (),
     ) -> tuple[Tensor, list[Tensor]]:
-        """The query stream (B, N, D), without positions the content stream (B, T, D); and the memory for what follows.
+        """The query stream (B, N, D), or without positions the content stream (B, T, D); and the next memory.
 
         Args:
             ids_BT: the tokens.
@@ -134,7 +134,7 @@ class XLNet(TextModel):
         if positions_BN is not None:
             query = self.dropout(self.query.expand(*positions_BN.shape, -1))
             query_view = view.at(positions_BN)
-        sinusoids_RD = relative_sinusoids(num_keys, length, self.shape.width, ids_BT.device)
+        sinusoids_RD = relative_sinusoids(num_keys, length, self.shape.width, ids_BT.device).type_as(content)
         after = []
         for index, block in enumerate(self.blocks):
             after.append(content.detach())

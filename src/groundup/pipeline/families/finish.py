@@ -9,9 +9,11 @@ from groundup.clock import Clock
 from groundup.evaluate.rows import RowsEvaluation, evaluate_rates, evaluate_rows
 from groundup.model import folder as model_folder
 from groundup.model.base import Model
-from groundup.pipeline.families.card import family_card
+from groundup.pipeline.counting import bigram_bits_per_byte
+from groundup.pipeline.families.card import finished_card
 from groundup.pipeline.families.job import FamilyJob
 from groundup.pipeline.numbers import human, seconds_text
+from groundup.pipeline.prepare import open_tokens
 from groundup.plan.energy import energy_wh
 from groundup.shape import family
 from groundup.studio.report import write_report
@@ -36,11 +38,8 @@ def finish(job: FamilyJob, model: Model, state: TrainState, clock: Clock) -> dic
     written = job.run.read_json(job.run.plan_file)
     clock.stages = written["stages"] | {"train": max(clock.stages["train"], state.seconds)}
     outcome = _outcome(job, found, rates, state, clock)
-    card = family_card(job.recipe, written, outcome)
-    if job.tokenizer is not None:
-        model_folder.save(job.run.model, model, job.tokenizer, card, {})
-    else:
-        model_folder.save_without_tokenizer(job.run.model, model, card)
+    card = finished_card(job.recipe, written, outcome)
+    model_folder.save(job.run.model, model, job.tokenizer, card)
     job.run.save_outcome(outcome)
     write_report(job.run)
     _say(job, outcome)
@@ -78,6 +77,8 @@ def _outcome(
     if job.objective.in_nats_per_token and job.rows.bytes_per_token:
         outcome["bits_per_byte"] = found.loss / math.log(2) / job.rows.bytes_per_token
         outcome["baseline_bits_per_byte"] = rates.loss / math.log(2) / job.rows.bytes_per_token
+        assert job.tokenizer is not None, "text has tokens"
+        outcome["bigram_bits_per_byte"] = bigram_bits_per_byte(open_tokens(job.run), job.tokenizer)
     return outcome
 
 

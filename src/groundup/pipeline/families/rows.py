@@ -11,13 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from groundup.data import Batches, Shards
+from groundup.data import Batches
 from groundup.data.images import ImageRows, read_images
 from groundup.data.pairs import PairRows, Pairs, pair_rows, read_pairs
 from groundup.data.partners import WithPartners
 from groundup.errors import UserError
 from groundup.pipeline.display import Display
-from groundup.pipeline.prepare import encode_text, make_tokenizer, own_tokenizer, special_tokens_of, stage_text
+from groundup.pipeline.prepare import (
+    encode_text,
+    make_tokenizer,
+    open_tokens,
+    own_tokenizer,
+    special_tokens_of,
+    stage_text,
+)
 from groundup.recipe import Recipe
 from groundup.run import Run
 from groundup.seeds import derive
@@ -86,7 +93,7 @@ def _prepare_text(recipe: Recipe, run: Run, display: Display) -> Prepared:
 def _open_text(recipe: Recipe, run: Run, shape: Shape, tokenizer: Tokenizer | None) -> Rows:
     assert tokenizer is not None
     seed = derive(recipe.seed, "batches")
-    shards, held_out = Shards.open(run.shards / "train"), Shards.open(run.shards / "held-out")
+    shards, held_out = open_tokens(run).train, open_tokens(run).held_out
     windows, held_windows = Batches(shards, seed, shape.context), Batches(held_out, seed, shape.context)
     count = min(MOST_EVALUATED, held_windows.num_windows)
     train: BatchSource = windows
