@@ -78,5 +78,5 @@ def test_families_are_found_by_name(name: str) -> None:
 
 
 def test_an_unknown_family_is_refused() -> None:
-    with pytest.raises(UserError, match="unknown model family 'nonesuch'; known: .*gpt2, llama"):
+    with pytest.raises(UserError, match=r"unknown model family 'nonesuch'; known: .*gpt2, llama"):
         family("nonesuch")

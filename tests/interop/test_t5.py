@@ -50,6 +50,9 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     theirs = transformers.T5ForConditionalGeneration(config).eval()
     if not shape.tied:  # transformers 5 ties what it makes anew
         theirs.lm_head.weight = torch.nn.Parameter(torch.zeros(300, 32))
+    with torch.no_grad():  # theirs starts from the global generator
+        for parameter in theirs.parameters():
+            parameter.fill_(1.0 if parameter.dim() == 1 else 0.0)
     randomise(theirs)
     ours = build_any(shape).eval()
     assert isinstance(ours, EncoderDecoder)
@@ -68,7 +71,7 @@ def _theirs(model: Any, **changes: Any) -> Any:
 
 def test_logits_are_those_of_transformers(pair: Pair) -> None:
     expected = _theirs(pair.theirs).logits
-    assert expected.std() > 0.5
+    assert expected.std() > 0.1
     assert _largest_difference(pair.ours(SOURCE, KEEP, TARGET), expected) < 1e-5
 
 
@@ -101,32 +104,27 @@ def test_loss_and_gradients_are_those_of_transformers(pair: Pair) -> None:
         assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [1, 2, 4])
 def test_beam_search_finds_what_theirs_finds(pair: Pair, beams: int) -> None:
-    with torch.no_grad():  # so that targets end, at different lengths
-        for model, name in (
-            (pair.ours, "unembedding" if pair.ours.unembedding else "embedding"),
-            (pair.theirs, "lm_head"),
-        ):
-            model.get_submodule(name).weight.data[1] *= 2
-    search = Search(begin=0, end=1, max_tokens=20, beams=beams, length_penalty=0.0)
-    found = beam_search(pair.ours, SOURCE, KEEP, search)
+    """With a token as the end that the model does write."""
+    longest = beam_search(pair.ours, SOURCE, KEEP, Search(begin=0, end=1, max_tokens=20, beams=1))
+    end = longest[0][0].ids[7]
+    found = beam_search(pair.ours, SOURCE, KEEP, Search(0, end, max_tokens=20, beams=beams, length_penalty=0.0))
     expected = pair.theirs.generate(
         input_ids=SOURCE,
         attention_mask=KEEP.long(),
+        eos_token_id=end,
         num_beams=beams,
         max_new_tokens=20,
         do_sample=False,
         early_stopping=True,
         length_penalty=0.0,
     )
-    lengths = set()
     for targets, row in zip(found, expected.tolist(), strict=True):
-        ids = [*targets[0].ids, *([1] if targets[0].finished else [])]
+        ids = [*targets[0].ids, *([end] if targets[0].finished else [])]
         assert row[: len(ids) + 1] == [0, *ids]
-        assert set(row[len(ids) + 1 :]) <= {0, 1}  # theirs fills up with either
-        lengths.add(len(ids))
-    assert max(lengths) > 1
+        assert set(row[len(ids) + 1 :]) <= {0, end}  # theirs fills up with either
+    assert any(targets[0].finished for targets in found)
 
 
 def test_buckets_are_those_of_transformers() -> None:
@@ -190,7 +188,6 @@ def test_the_hubs_own_t5_file_loads(pair: Pair, tmp_path: Path) -> None:
 @pytest.mark.parametrize("pair", ["1.1"], indirect=True)
 def test_an_untied_model_that_transformers_made_tied_loads(pair: Pair, tmp_path: Path) -> None:
     pair.theirs.lm_head.weight = pair.theirs.shared.weight
-    pair.theirs.decoder.final_layer_norm.weight.data *= 0.2  # logits of the size of a model's
     pair.theirs.save_pretrained(tmp_path)
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
     loaded = model_folder.load_weights(tmp_path)

@@ -3,17 +3,24 @@ import torch
 from torch import Tensor
 
 from groundup.model.classifier import Classifier, pooled
+from groundup.model.registry import build_any
 
-from .conftest import MakeModel, MakeShape
+from .conftest import MakeShape
 
 IDS = torch.tensor([[5, 9, 30, 7, 2, 11], [5, 4, 4, -1, -1, -1], [5, 8, 1, 2, 3, -1]])
 LENGTHS = (6, 3, 5)
 
 
 @pytest.fixture(params=["gpt2", "qwen3", "bert"])
-def body(request: pytest.FixtureRequest, make_shape: MakeShape, make_random: MakeModel) -> torch.nn.Module:
-    changes = {"num_kv_heads": 4} if request.param == "bert" else {}
-    return make_random(make_shape(request.param, **changes))
+def body(request: pytest.FixtureRequest, make_shape: MakeShape) -> torch.nn.Module:
+    model, generator = (
+        build_any(make_shape(request.param, num_kv_heads=4), seed=1),
+        torch.Generator().manual_seed(2),
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+    return model.eval()
 
 
 @torch.no_grad()

@@ -232,7 +232,8 @@ def test_a_new_model_is_at_unit_scale(kind: str) -> None:
     with torch.no_grad():
         embedded = model.embedding(SOURCE) * model.embedding_scale
         assert 0.9 < float(embedded.std()) < 1.1
-        assert 0.7 < float(model(SOURCE, KEEP, TARGET).std()) < 1.4
+        others = torch.arange(31) != TARGET[:, :, None]  # with tied weights a token reminds of itself
+        assert 0.7 < float(model(SOURCE, KEEP, TARGET)[others].std()) < 1.4
         attention, normal = (
             model.encoder[0].attention,
             torch.randn(500, 128, generator=torch.Generator().manual_seed(0)),

@@ -263,6 +263,19 @@ def test_the_loss_and_its_gradients_are_those_of_transformers(model: XLNet) -> N
             assert (found[name] - value.grad).norm() <= 1e-4 * value.grad.norm(), name
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16-weights"])
+def test_recomputation_changes_nothing(precision: str) -> None:
+    """Also where autocast has the weights of a block shortened already when its second half comes."""
+    found = []
+    for what in ("none", "selective", "full"):
+        model = build_any(_shape(dropout=0.1), seed=1)
+        settings = TrainRecipe(optimizer="adamw", recompute=what, micro_batch=2)
+        step = TrainStep(model, _objective(), settings, precision=precision, device="cpu")
+        found.append([step(_windows(4), 1e-2).loss for _ in range(3)])
+    assert found[0] == found[1] == found[2]
+    assert found[0][2] < found[0][0]
+
+
 def test_it_learns_what_the_text_around_says() -> None:
     """Rows that count on in steps of their own; a guess would cost ln 37 = 3.6 nats."""
     shape = _shape(num_layers=2, width=32, num_heads=2, num_kv_heads=2, head_width=16, context=32)

@@ -1,4 +1,4 @@
-"""Early stopping: a model that learns four windows by heart is best on others before that, and that one is kept."""
+"""Early stopping: a model that learns four windows by heart is best on others before, and that one is kept."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ def test_the_best_is_the_first_of_the_lowest(losses: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"ema": 0.8}, {"precision": "bf16-weights"}, {"patience": 1}], ids=lambda given: str(given)
+    "settings", [{}, {"ema": 0.8}, {"precision": "bf16-weights"}, {"patience": 1}], ids=str
 )
 def test_it_ends_where_nothing_improves_and_keeps_the_best(
     make_trainer: MakeTrainer, tmp_path: Path, settings: dict[str, Any]

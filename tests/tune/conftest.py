@@ -50,7 +50,7 @@ def tokenizer(make_texts: MakeTexts) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def make_body(tokenizer: Tokenizer) -> MakeBody:
-    """A gpt2 of two layers with no zeros left in its parameters: what it makes of tokens depends on all of them."""
+    """A model of two layers with no zeros left in its parameters, so that its features depend on all of them."""
 
     def make(family: str = "gpt2", width: int = 16) -> TextModel:
         shape = Shape(

@@ -37,7 +37,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(
     moved = 0
     for name, value in body.state_dict().items():
         stays = name.startswith(PARTS[:frozen])
-        # A key's bias adds the same to all scores of a query: the softmax does not see it, its gradient is rounding.
+        # A key's bias adds the same to all scores of a query, and the softmax does not see it.
         assert torch.equal(value, before[name]) == stays or name.endswith("key.bias"), name
         moved += 0 if stays else value.numel()
     assert result.classifier.body is body
@@ -47,18 +47,19 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(
 
 @pytest.mark.parametrize("mode", ["none", "all"])
 def test_it_learns_what_can_be_told_apart(mode: str, make_body: MakeBody, make_rows: MakeRows) -> None:
-    settings = FinetuneSettings(epochs=6, lr=1e-2 if mode == "none" else 3e-2)
-    result = finetune(make_body(), make_rows(256, 1), make_rows(200, 2), 2, mode, settings)
+    count = 6 if mode == "none" else 20
+    settings = FinetuneSettings(epochs=count, lr=1e-2 if mode == "none" else 3e-2)
+    result = finetune(make_body(width=64), make_rows(256, 1), make_rows(200, 2), 2, mode, settings)
     assert result.scores.accuracy > 0.95
     assert result.scores.majority < 0.6
-    assert [epoch.number for epoch in result.history] == [1, 2, 3, 4, 5, 6]
+    assert [epoch.number for epoch in result.history] == list(range(1, count + 1))
     assert result.history[-1].loss < result.history[0].loss
     assert result.history[-1].valid_accuracy == result.scores.accuracy
 
 
 def test_frozen_all_is_logistic_regression(make_body: MakeBody, make_rows: MakeRows) -> None:
     """Without regularisation, where labels are noisy, both look for the one minimum of a convex loss."""
-    train, valid = make_rows(300, 1, wrong=0.5), make_rows(200, 2, wrong=0.5)
+    train, valid = make_rows(300, 1, wrong=0.5), make_rows(64, 2, wrong=0.5)
     body = make_body(width=8)
     vectors = text_vectors(body, train.values)
     scale = float(vectors.std())
@@ -67,16 +68,16 @@ def test_frozen_all_is_logistic_regression(make_body: MakeBody, make_rows: MakeR
     theirs = LogisticRegression(C=np.inf, tol=1e-8, max_iter=5000).fit(
         text_vectors(body, train.values), train.labels
     )
-    settings = FinetuneSettings(epochs=1500, lr=0.1, batch_size=300, weight_decay=0.0, dropout=0.0)
+    settings = FinetuneSettings(epochs=600, lr=0.5, batch_size=300, weight_decay=0.0, dropout=0.0)
     result = finetune(body, train, valid, 2, "all", settings)
     with torch.no_grad():
         logits = result.classifier(torch.from_numpy(valid.values.astype(np.int64)))
     chances = torch.softmax(logits, 1).numpy()
     expected = theirs.predict_proba(text_vectors(body, valid.values))
-    assert 0.2 < expected.std()  # it has something to say
+    assert expected.std() > 0.1  # it has something to say
     np.testing.assert_allclose(chances, expected, atol=5e-3)
     accuracy = accuracy_score(valid.labels, theirs.predict(text_vectors(body, valid.values)))
-    assert abs(result.scores.accuracy - accuracy) <= 0.01
+    assert abs(result.scores.accuracy - accuracy) <= 1 / 64
 
 
 def test_cached_vectors_train_the_same_head(make_body: MakeBody, make_rows: MakeRows) -> None:

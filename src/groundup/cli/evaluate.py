@@ -11,24 +11,33 @@ import typer
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder or a model folder.")],
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="MODEL", help="Predict together with this model too; may be repeated."),
+    ] = None,
     text: Annotated[
         Path | None, typer.Option(help="The text to measure, as one document. Default: the run's held-out text.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Measure bits per byte, perplexity and tokens per byte."""
+    """Measure bits per byte, perplexity and tokens per byte; of several models together, by their mean probability."""
     from rich.console import Console
 
     from groundup.pipeline.display import Display
     from groundup.pipeline.evaluate import evaluate_run
 
     display = Display(Console(file=sys.stderr))
-    result = evaluate_run(run, text, display)
+    found = evaluate_run(run, text, display, others or [])
+    result = found.together
     figures = asdict(result) | {"tokens_per_byte": result.tokens / result.bytes}
+    members = list(zip([run, *(others or [])], found.members, strict=True))
     if as_json:
-        print(json.dumps(figures))
+        each = [{"model": str(model), **asdict(member)} for model, member in members]
+        print(json.dumps(figures | ({"members": each} if others else {})))
         return 0
-    print(f"bits per byte    {result.bits_per_byte:.4f}")
+    for model, member in members if others else []:
+        print(f"bits per byte    {member.bits_per_byte:.4f}  {model}")
+    print(f"bits per byte    {result.bits_per_byte:.4f}{'  together' if others else ''}")
     print(f"perplexity       {result.perplexity:.2f} per token (loss {result.loss:.4f} nats)")
     print(f"tokens per byte  {figures['tokens_per_byte']:.4f} ({result.tokens:,} tokens, {result.bytes:,} bytes)")
     return 0

@@ -20,6 +20,7 @@ from groundup.cli import (
     fill_mask,
     finetune,
     generate,
+    merge,
     plan,
     probe,
     recipes,
@@ -47,6 +48,7 @@ app.command("translate")(translate.translate)
 app.command("fill-mask")(fill_mask.fill_mask)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("merge")(merge.merge)
 app.command("report")(report.report)
 app.command("finetune")(finetune.finetune)
 app.command("probe")(probe.probe)

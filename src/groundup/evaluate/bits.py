@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
@@ -37,7 +38,6 @@ class Evaluation:
         return self.bytes / self.tokens
 
 
-@torch.no_grad()
 def evaluate_tokens(
     model: Decoder,
     tokens: npt.NDArray[np.integer],
@@ -55,25 +55,44 @@ def evaluate_tokens(
     each token; special tokens have 0 and are left out of all figures, so that bits per byte is about text alone,
     whatever the tokenizer. UserError if there is no text.
     """
-    nats, count, num_bytes = 0.0, 0, 0
-    lengths_V = torch.from_numpy(byte_lengths.astype(np.int64)).to(device)
+    nats_N = token_nats(
+        model, tokens, device=device, precision=precision, end_of_text=end_of_text, on_progress=on_progress
+    )
+    return figures(nats_N, byte_lengths[tokens[1:]])
+
+
+@torch.no_grad()
+def token_nats(
+    model: Decoder,
+    tokens: npt.NDArray[np.integer],
+    *,
+    device: str,
+    precision: Precision,
+    end_of_text: int | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """What each token but the first costs, in nats, (N - 1,) float32 on the CPU; arguments as there."""
+    parts = [torch.empty(0)]
     was_training = model.training
     model.eval()
     for done, (inputs_BT, targets_BT) in _windows(tokens, model.shape.context, device):
         documents_BT = None if end_of_text is None else number_documents(inputs_BT, end_of_text)
         with eager(), autocast(device, reading_precision(precision)):
             logits_BTV = model(inputs_BT, documents_BT=documents_BT)
-        targets_N = targets_BT.flatten()
-        nats_N = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, reduction="none")
-        lengths_N = lengths_V[targets_N]
-        nats += float((nats_N.double() * (lengths_N > 0)).sum())
-        count += int((lengths_N > 0).sum())
-        num_bytes += int(lengths_N.sum())
+        logits_NV = logits_BTV.flatten(0, 1).float()
+        parts.append(F.cross_entropy(logits_NV, targets_BT.flatten(), reduction="none").cpu())
         if on_progress:
             on_progress(done)
     model.train(was_training)
+    return torch.cat(parts)
+
+
+def figures(nats_N: Tensor, byte_lengths_N: npt.NDArray[np.int32]) -> Evaluation:
+    """The figures of tokens that cost so many nats and stand for so many bytes; those of 0 bytes do not count."""
+    count, num_bytes = int((byte_lengths_N > 0).sum()), int(byte_lengths_N.sum())
     if not num_bytes:
         raise UserError("the text to evaluate has fewer than two tokens; give a longer text")
+    nats = float(nats_N.double()[torch.from_numpy(byte_lengths_N > 0)].sum())
     loss = nats / count
     return Evaluation(loss, nats / math.log(2) / num_bytes, math.exp(min(loss, 700.0)), count, num_bytes)
 

@@ -14,7 +14,7 @@ from groundup.model.registry import assemble_any
 from groundup.pipeline.card import checkpoint_card
 from groundup.pipeline.families.card import unfinished_card
 from groundup.run import Run, read_rows
-from groundup.shape import Shape
+from groundup.shape import Shape, family
 from groundup.tokenizer import Tokenizer
 from groundup.train import checkpoints
 
@@ -26,7 +26,7 @@ def export(source: Path, out: Path, step: int | None, warn: Callable[[str], None
     going on meanwhile. Returns what was exported. Raises UserError where there is nothing to export, and where
     `out` holds something.
     """
-    _require_room(out)
+    require_room(out)
     run, checkpoint, model, state = _read(source, step, warn)
     plan, recipe = run.read_json(run.plan_file), run.recipe
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -78,7 +78,14 @@ def whole_model(checkpoint: Path, shape: Shape) -> Model:
     return model.eval()
 
 
-def _require_room(out: Path) -> None:
+def open_checkpoint(checkpoint: Path) -> tuple[Model, Tokenizer | None]:
+    """The model of one checkpoint, RUN/checkpoints/step-N, and the tokenizer of its run, if that reads text."""
+    run, _, model, _ = _read(checkpoint, None, lambda _: None)
+    return model, None if family(model.shape.family).examples == "images" else _tokenizer(run)
+
+
+def require_room(out: Path) -> None:
+    """UserError where `out` is there and holds something."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} is there already; name a folder that is empty or does not exist yet")
 

@@ -118,7 +118,7 @@ def train_part(job: Job) -> TrainState:
 
 
 def last_model(job: Job, state: TrainState) -> Decoder:
-    """The whole model, with the weights that the run keeps, from their checkpoint: the average where there is one."""
+    """The whole model, with the weights that the run keeps, of a checkpoint: their average where there is one."""
     model = build_model(job.plan.shape, derive(job.recipe.seed, "weights"), job.hardware.device)
     model.load_state_dict(checkpoints.load_weights(job.run.checkpoints / f"step-{state.kept_step}"))
     return model

@@ -11,7 +11,7 @@ model, reads either kind.
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class TrainState:
     data_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-    best: Best = Best()
+    best: Best = field(default_factory=Best)
     stopped_early: bool = False
 
     @property

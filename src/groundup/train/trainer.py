@@ -36,7 +36,7 @@ _ECHO_SECONDS = 1.0
 
 
 class Validation(NamedTuple):
-    """The held-out text's mean loss in nats a target; bits a byte, or the share of right answers, where they exist."""
+    """The held-out text's mean loss in nats a target; bits a byte, or the share of right answers, if they exist."""
 
     loss: float
     bits_per_byte: float | None = None
@@ -133,8 +133,8 @@ class Trainer:
     def train(self, progress: Progress) -> TrainState:
         """The loop. Raises Interrupted after saving when a signal came, UserError when the loss is not finite.
 
-        With `train.ema` the model has the average as its weights in the end, with `train.patience` those of the best
-        validation, which of many processes none has whole: they are in the checkpoint of `kept_step`.
+        With `train.ema` the model has the average as its weights in the end, with `train.patience` what was best;
+        many processes, none of which has all of that, leave it in the checkpoint of `kept_step`.
         """
         self._start = time.monotonic() - self.state.seconds
         saving = _SaveSchedule(self.settings, self.writer)

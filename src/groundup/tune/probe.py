@@ -83,9 +83,9 @@ def probe_similarity(model: TextModel, tokenizer: Tokenizer, pairs: Pairs) -> di
 def word_vectors(model: TextModel, tokenizer: Tokenizer, words: Sequence[str]) -> npt.NDArray[np.float32]:
     """The vector of each word on its own, (N, E).
 
-    It is spelt as within a sentence, behind a space, where it takes fewer tokens so: as such the model knows it.
+    It stands behind a space, as within a sentence, unless it takes more tokens so, as in languages without spaces.
     """
-    spelt = [min((word, f" {word}"), key=lambda text: len(tokenizer.encode_array(text))) for word in words]
+    spelt = [min((f" {word}", word), key=lambda text: len(tokenizer.encode_array(text))) for word in words]
     return text_vectors(model, encode_texts(spelt, tokenizer, model.shape.context))
 
 

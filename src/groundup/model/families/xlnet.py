@@ -124,12 +124,9 @@ class XLNet(TextModel):
         if visible_BTS is None:
             visible_BTS = ids_BT.new_ones(1, length, num_keys, dtype=torch.bool)
         view = View.of_all(visible_BTS, segments_BS)
-        own_TS = torch.eye(length, dtype=torch.bool, device=ids_BT.device)
-        own_TS = F.pad(own_TS, (num_keys - length, 0))
-        content, content_view = (
-            self.dropout(self.embedding(ids_BT)),
-            view._replace(visible_BTS=visible_BTS | own_TS),
-        )
+        is_own_BTS = view.offset_BTS == num_keys  # no distance
+        content_view = view._replace(visible_BTS=visible_BTS | is_own_BTS)
+        content = self.dropout(self.embedding(ids_BT))
         query, query_view = None, None
         if positions_BN is not None:
             query = self.dropout(self.query.expand(*positions_BN.shape, -1))
