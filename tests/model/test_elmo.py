@@ -4,6 +4,7 @@ import torch
 
 from groundup.errors import UserError
 from groundup.model.base import ReadsSpelling
+from groundup.model.characters import BEGIN, END
 from groundup.model.families.elmo import ELMo, ScalarMix
 from groundup.model.registry import build_any
 from groundup.objective import OBJECTIVES, Setting
@@ -96,6 +97,7 @@ def test_tokens_are_what_they_are_spelt(make_shape: MakeShape, model: ELMo, ids:
     torch.testing.assert_close(model.tokens(ids), each)
     model.read_spelling([b"same"] * 61)
     assert model.tokens(ids).flatten(0, 1).std(0).max() < 1e-6
+    assert model.state_dict()["spelling_VC"][0].tolist()[:6] == [BEGIN, *b"same", END]
 
 
 @torch.no_grad()

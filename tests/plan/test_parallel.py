@@ -159,6 +159,19 @@ def test_what_does_not_go_together_says_what_does(
     assert resolve(_recipe({}, **train), 1, SHAPE, 16, 1).devices == 1  # on one device all of it goes
 
 
+@pytest.mark.parametrize("parallel", [{"tensor": 2}, {"pipeline": 2}])
+def test_blocks_with_norms_behind_are_not_divided(parallel: dict[str, int]) -> None:
+    shape = SHAPE.model_copy(update={"family": "gpt1", "num_kv_heads": 8})
+
+    def resolved(parallel: dict[str, int]) -> Layout:
+        return resolve(parse({"parallel": parallel, "model": {"family": "gpt1"}}, "test"), 4, shape, 16, 1)
+
+    with pytest.raises(UserError, match=r"norms .* stand behind") as error:
+        resolved(parallel)
+    assert "\n" not in str(error.value)
+    assert resolved({"zero": 3}).zero == 3
+
+
 # --- the planner ---
 
 

@@ -65,9 +65,7 @@ def test_the_best_is_the_first_of_the_lowest(losses: list[int]) -> None:
     assert best == Best(first, min(losses), len(losses) - first)
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"ema": 0.8}, {"precision": "bf16-weights"}, {"patience": 1}], ids=str
-)
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.8}, {"precision": "bf16-weights"}, {"patience": 1}], ids=str)
 def test_it_ends_where_nothing_improves_and_keeps_the_best(
     make_trainer: MakeTrainer, tmp_path: Path, settings: dict[str, Any]
 ) -> None:

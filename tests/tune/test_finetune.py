@@ -45,12 +45,15 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(
     assert not result.classifier.training
 
 
-@pytest.mark.parametrize("mode", ["none", "all"])
-def test_it_learns_what_can_be_told_apart(mode: str, make_body: MakeBody, make_rows: MakeRows) -> None:
+# What a frozen model makes of words was drawn at random, and a line through it cannot be as good.
+@pytest.mark.parametrize(("mode", "least"), [("none", 0.95), ("all", 0.8)])
+def test_it_learns_what_can_be_told_apart(
+    mode: str, least: float, make_body: MakeBody, make_rows: MakeRows
+) -> None:
     count = 6 if mode == "none" else 20
     settings = FinetuneSettings(epochs=count, lr=1e-2 if mode == "none" else 3e-2)
-    result = finetune(make_body(width=64), make_rows(256, 1), make_rows(200, 2), 2, mode, settings)
-    assert result.scores.accuracy > 0.95
+    result = finetune(make_body(width=32), make_rows(256, 1), make_rows(200, 2), 2, mode, settings)
+    assert result.scores.accuracy > least
     assert result.scores.majority < 0.6
     assert [epoch.number for epoch in result.history] == list(range(1, count + 1))
     assert result.history[-1].loss < result.history[0].loss
@@ -68,7 +71,7 @@ def test_frozen_all_is_logistic_regression(make_body: MakeBody, make_rows: MakeR
     theirs = LogisticRegression(C=np.inf, tol=1e-8, max_iter=5000).fit(
         text_vectors(body, train.values), train.labels
     )
-    settings = FinetuneSettings(epochs=600, lr=0.5, batch_size=300, weight_decay=0.0, dropout=0.0)
+    settings = FinetuneSettings(epochs=300, lr=0.5, batch_size=300, weight_decay=0.0, dropout=0.0)
     result = finetune(body, train, valid, 2, "all", settings)
     with torch.no_grad():
         logits = result.classifier(torch.from_numpy(valid.values.astype(np.int64)))

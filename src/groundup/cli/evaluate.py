@@ -20,7 +20,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Measure bits per byte, perplexity and tokens per byte; of several models together, by their mean probability."""
+    """Measure bits per byte, perplexity and tokens per byte; of several models, by their mean probability."""
     from rich.console import Console
 
     from groundup.pipeline.display import Display

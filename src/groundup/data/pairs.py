@@ -21,7 +21,10 @@ SEPARATOR = "<|sep|>"
 # What stands in a row behind its end.
 PADDING = -1
 _TSV = ".tsv"
-_CHOOSE = "choose with --set data.source_field=NAME --set data.target_field=NAME"
+_CHOOSE = (
+    "choose with --set data.source_field=NAME --set data.target_field=NAME, or with --source-field and "
+    "--target-field of `groundup translate`"
+)
 _EXAMPLE = "such as pairs.jsonl with two fields a line, or pairs.tsv with two columns"
 
 

@@ -31,8 +31,8 @@ def initialise(model: nn.Module, seed: int, place: Place = copy_whole) -> None:
     0.02 as in GPT-2, so that tied logits start near zero and the first loss is ln V.
 
     Each tensor is drawn on the CPU, from the seed and its own name: the same seed gives the same weights on every
-    device, and to a part of a model the same as to the whole. A module of another kind, or one of these that starts
-    from something else, says so itself (`Drawn`). `place(parameter, drawn)` puts a tensor of the
+    device, and to a part of a model the same as to the whole. A module of another kind, or one of these that
+    starts from something else, says so itself (`Drawn`). `place(parameter, drawn)` puts a tensor of the
     parameter's shape into it.
     """
     for name, module in model.named_modules():

@@ -103,6 +103,7 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
         "majority": best.scores.majority,
         "modes": rows,
         "best": best_mode,
+        "patience": question.settings.patience,
         "out": None if question.out is None else str(question.out),
         "signal": rows[-1]["signal"],
     }
@@ -143,6 +144,8 @@ def show(figures: dict[str, Any], console: Console) -> None:
             style="bold" if row["mode"] == figures["best"] else None,
         )
     console.print(table, soft_wrap=True)
+    if figures["patience"] is not None:
+        console.print("--patience: the examples that measure also chose the epoch, so figures flatter a little")
     if figures["out"]:
         console.print(f"classifier  {escape(figures['out'])} ({figures['best']})", highlight=False, soft_wrap=True)
 

@@ -79,6 +79,7 @@ def _complete(model: ModelRecipe, num_layers: int, width: int, vocabulary_size: 
         num_experts=model.num_experts or (_EXPERTS if traits.experts else None),
         experts_per_token=per_token,
         router_aux_loss_coef=model.router_aux_loss_coef,
+        dropout=model.dropout,
     )
 
 

@@ -149,6 +149,11 @@ def _unsupported(recipe: Recipe, sizes: Sizes) -> Iterator[tuple[bool, str, str]
         "use parallel.pipeline=2 or more, or leave parallel.schedule out",
     )
     yield (
+        many and recipe.model.dropout > 0,
+        f"model.dropout={recipe.model.dropout:g} is drawn on one device only",
+        "use model.dropout=0 on many",
+    )
+    yield (
         many and train.precision == "fp16",
         "train.precision=fp16 scales the loss on one device only",
         "use bf16 or fp32 on many",

@@ -1,8 +1,8 @@
 """Early stopping: a run ends when the held-out loss no longer falls, and keeps the model that had the lowest.
 
 Prechelt 1998, "Early Stopping - But When?"; with patience, as in algorithm 7.1 of Goodfellow et al. 2016, "Deep
-Learning". The best model is a checkpoint that is not deleted while it is the best, so that it outlives a crash. Its
-loss on the held-out text is a little too good a figure: that text has chosen the model.
+Learning". The best model is a checkpoint that is not deleted while it is the best, so that it outlives a crash.
+Its loss on the held-out text is a little too good a figure: that text has chosen the model.
 """
 
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ _ECHO_SECONDS = 1.0
 
 
 class Validation(NamedTuple):
-    """The held-out text's mean loss in nats a target; bits a byte, or the share of right answers, if they exist."""
+    """The held-out text's mean loss in nats a target; bits a byte, or the share of right answers, if any."""
 
     loss: float
     bits_per_byte: float | None = None
