@@ -30,4 +30,5 @@ def test_parameters_are_float32_and_trainable(family: str, make_shape: MakeShape
 
 
 def test_every_family_names_an_objective_that_exists() -> None:
-    assert {family.objective for family in FAMILIES.values()} <= set(OBJECTIVES)
+    built = [traits for traits in FAMILIES.values() if traits.examples != "words"]
+    assert {traits.objective for traits in built} <= set(OBJECTIVES)

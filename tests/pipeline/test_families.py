@@ -29,7 +29,9 @@ _SMALL = {
     "tokenizer.vocabulary_size": 400, "model.width": 64, "model.num_heads": 2, "model.num_layers": 2,
     "model.feedforward_width": 128, "train.warmup": 0.05, "train.batch_size": 16, "train.checkpoint_steps": 25,
 }  # fmt: skip
-_TEXT_FAMILIES = [name for name in text_families() if family(name).examples == "text" and not family(name).is_decoder]
+_TEXT_FAMILIES = [
+    name for name in text_families() if family(name).examples == "text" and not family(name).is_decoder
+]
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,11 @@ from groundup.tokenizer import Tokenizer
 
 _SPECIAL = ("<|endoftext|>", "<|pad|>")
 TOKENIZER = Tokenizer.train(["to be or not to be, that is the question " * 3], 280, special_tokens=_SPECIAL)
-_IMAGES = {"vocabulary_size": 1, "context": 48, "options": {"image_side": 4, "channels": 3, "classes": 2}}
+_IMAGES = {
+    "vocabulary_size": 1,
+    "context": 48,
+    "options": {"image_side": 4, "channels": 3, "classes": 2, "patch": 2},
+}
 FAMILIES: dict[str, dict[str, Any]] = {"gpt2": {}, "bert": {}, "elmo": {}, "t5": {}, "vit": _IMAGES}
 
 Store = Callable[..., Path]
@@ -99,7 +103,12 @@ def test_what_has_no_average(store: Store, tmp_path: Path) -> None:
     one, two, out = store("one", "gpt2", 1), store("two", "gpt2", 2), tmp_path / "out"
     wide = store("wide", "gpt2", 1, width=32, num_heads=4, num_kv_heads=4)
     other = store(
-        "other", "gpt2", 1, Tokenizer.train(["what a piece of work is a man " * 3], 280, special_tokens=_SPECIAL)
+        "other",
+        "gpt2",
+        1,
+        Tokenizer.train(
+            ["what a piece of work is a man! how noble in reason! " * 3], 280, special_tokens=_SPECIAL
+        ),
     )
     refused = [
         ([one], None, "one model is its own average"),

@@ -58,7 +58,9 @@ def test_smaller_batches_are_made_up_for(run: Path) -> None:
 
 def test_the_model_is_the_average_and_measured_within_documents(run: Path) -> None:
     outcome = json.loads((run / "outcome.json").read_text())
-    assert evaluate_run(run, None, Display(Console(quiet=True))).together.loss == pytest.approx(outcome["loss"], rel=1e-5)
+    assert evaluate_run(run, None, Display(Console(quiet=True))).together.loss == pytest.approx(
+        outcome["loss"], rel=1e-5
+    )
     checkpoint = list_checkpoints(run / "checkpoints")[0]
     weights = load_file(checkpoint / "model.safetensors")["embedding.weight"]
     average = load_file(checkpoint / "average.safetensors")["embedding.weight"]

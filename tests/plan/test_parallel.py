@@ -159,6 +159,13 @@ def test_what_does_not_go_together_says_what_does(
     assert resolve(_recipe({}, **train), 1, SHAPE, 16, 1).devices == 1  # on one device all of it goes
 
 
+def test_dropout_is_drawn_on_one_device() -> None:
+    recipe = parse({"model": {"dropout": 0.1}}, "test")
+    with pytest.raises(UserError, match=r"^model.dropout=0.1 is drawn on one device only; use model.dropout=0"):
+        resolve(recipe, 4, SHAPE, 16, 1)
+    assert resolve(recipe, 1, SHAPE, 16, 1).devices == 1
+
+
 @pytest.mark.parametrize("parallel", [{"tensor": 2}, {"pipeline": 2}])
 def test_blocks_with_norms_behind_are_not_divided(parallel: dict[str, int]) -> None:
     shape = SHAPE.model_copy(update={"family": "gpt1", "num_kv_heads": 8})

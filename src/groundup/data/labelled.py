@@ -15,7 +15,7 @@ from groundup.data.formats import JSON_LINES, json_records, open_text, suffixes_
 from groundup.data.permutation import endless
 from groundup.data.text import encode_text
 from groundup.errors import UserError, nearest
-from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.load import AnyTokenizer
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -163,7 +163,7 @@ def stratified(labels_N: Integers, share: float, seed: int) -> tuple[npt.NDArray
     return np.setdiff1d(np.arange(len(labels_N)), second), second
 
 
-def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, context: int) -> npt.NDArray[np.int32]:
+def encode_texts(texts: Sequence[str], tokenizer: AnyTokenizer, context: int) -> npt.NDArray[np.int32]:
     """Ids (N, T), with -1 behind each text; T is that of the longest, and at most `context`: more is cut off.
 
     Each begins with the end of text, as what follows a document's border does when a model is trained.

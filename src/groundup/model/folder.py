@@ -17,6 +17,7 @@ from groundup.model.base import Model, fill_tables
 from groundup.model.decoder import Decoder
 from groundup.model.registry import assemble_any
 from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.load import AnyTokenizer, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Loaded:
     """A model of any family, in evaluation mode, and its tokenizer."""
 
     model: Model
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LoadedModel:
 
 
 def save(
-    folder: Path, model: Model, tokenizer: Tokenizer | None, card: str, sampling: dict[str, Any] | None = None
+    folder: Path, model: Model, tokenizer: AnyTokenizer | None, card: str, sampling: dict[str, Any] | None = None
 ) -> None:
     """Write config.json, model.safetensors, tokenizer files, and README.md (the card).
 
@@ -67,19 +68,20 @@ def load(folder: Path | str) -> LoadedModel:
     UserError names what is missing, and says where the model is no decoder. Every tensor must be known and there:
     nothing is loaded half.
     """
-    loaded = load_any(folder)
-    if not isinstance(loaded.model, Decoder):
+    folder = model_folder(Path(folder))
+    model = load_weights(folder)
+    if not isinstance(model, Decoder):
         raise UserError(
-            f"{folder} holds a model of the family {loaded.model.shape.family}, which does not write text token "
-            "by token; `groundup families` says what it is good for"
+            f"{folder} holds a model of the family {model.shape.family}, which does not write text token by token; "
+            "`groundup families` says what it is good for"
         )
-    return LoadedModel(loaded.model, loaded.tokenizer)
+    return LoadedModel(model, Tokenizer.load(folder))
 
 
 def load_any(folder: Path | str) -> Loaded:
     """As `load`, of any family that reads text."""
     folder = model_folder(Path(folder))
-    return Loaded(load_weights(folder), Tokenizer.load(folder))
+    return Loaded(load_weights(folder), load_tokenizer(folder))
 
 
 def load_weights(folder: Path | str) -> Model:

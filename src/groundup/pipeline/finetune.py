@@ -19,7 +19,7 @@ from groundup.model.initialise import initialise
 from groundup.pipeline.bars import amount_bars
 from groundup.pipeline.numbers import human, seconds_text
 from groundup.seeds import derive
-from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.load import AnyTokenizer
 from groundup.train.device import set_threads
 from groundup.tune.epochs import Epoch, OnProgress
 from groundup.tune.finetune import Finetuned, FinetuneSettings, finetune, save_classifier
@@ -112,7 +112,7 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
 TASKS: dict[str, Callable[[Question, Console], dict[str, Any]]] = {"classify": classify}
 
 
-def load_text_model(folder: Path) -> tuple[TextModel, Tokenizer]:
+def load_text_model(folder: Path) -> tuple[TextModel, AnyTokenizer]:
     """The model in a run's or model folder, with its tokenizer; UserError where it does not read text."""
     loaded = load_any(folder)
     if not isinstance(loaded.model, TextModel):
@@ -151,7 +151,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
 
 
 def _rows(
-    texts: LabelledTexts, names: Sequence[str], tokenizer: Tokenizer, body: TextModel, seed: int
+    texts: LabelledTexts, names: Sequence[str], tokenizer: AnyTokenizer, body: TextModel, seed: int
 ) -> LabelledRows:
     ids_NT = encode_texts(texts.texts, tokenizer, body.shape.context)
     return LabelledRows(texts.numbers(names), ids_NT, derive(seed, "order"))

@@ -7,8 +7,8 @@ from groundup.errors import UserError
 from groundup.model.base import Model
 from groundup.model.folder import load_any, load_weights
 from groundup.pipeline.export import open_checkpoint
-from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.difference import difference
+from groundup.tokenizer.load import AnyTokenizer
 
 
 class StoredModel(NamedTuple):
@@ -16,7 +16,7 @@ class StoredModel(NamedTuple):
 
     source: Path
     model: Model
-    tokenizer: Tokenizer | None
+    tokenizer: AnyTokenizer | None
 
 
 def open_model(source: Path) -> StoredModel:
@@ -29,7 +29,7 @@ def open_model(source: Path) -> StoredModel:
     return StoredModel(source, load_weights(source), None)
 
 
-def require_one_tokenizer(one: Tokenizer, other: Tokenizer, other_source: Path) -> None:
+def require_one_tokenizer(one: AnyTokenizer, other: AnyTokenizer, other_source: Path) -> None:
     """UserError, naming the first difference, where two models do not read the same ids."""
     if found := difference(other, one):
         raise UserError(

@@ -9,14 +9,14 @@ from groundup.errors import UserError
 from groundup.model.base import Model
 from groundup.model.translator import Translator
 from groundup.serve.beam import Search, beam_search
-from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.load import AnyTokenizer
 
 _SOURCES_AT_ONCE = 32
 # A target may be so much longer than its source, as in Vaswani et al. 2017.
 _MORE_TOKENS = 50
 
 
-def translator(model: Model, tokenizer: Tokenizer) -> Translator:
+def translator(model: Model, tokenizer: AnyTokenizer) -> Translator:
     """The model as a translator; UserError if it is none."""
     if not isinstance(model, Translator) or SEPARATOR not in tokenizer.special_tokens:
         raise UserError(
@@ -26,7 +26,7 @@ def translator(model: Model, tokenizer: Tokenizer) -> Translator:
     return model
 
 
-def translate(model: Translator, tokenizer: Tokenizer, texts: Sequence[str], *, beams: int = 4) -> list[str]:
+def translate(model: Translator, tokenizer: AnyTokenizer, texts: Sequence[str], *, beams: int = 4) -> list[str]:
     """The best translation that beam search finds of each text; nothing becomes nothing.
 
     UserError for a text that is longer than the model's context.
@@ -54,7 +54,7 @@ def translate(model: Translator, tokenizer: Tokenizer, texts: Sequence[str], *, 
     return translations
 
 
-def _search(model: Translator, tokenizer: Tokenizer, sources: list[list[int]], beams: int) -> list[list[int]]:
+def _search(model: Translator, tokenizer: AnyTokenizer, sources: list[list[int]], beams: int) -> list[list[int]]:
     longest, device = max(map(len, sources)), next(model.parameters()).device
     source_BS = torch.tensor([[*ids, *[tokenizer.end_of_text] * (longest - len(ids))] for ids in sources])
     keep_BS = torch.arange(longest) < torch.tensor([[len(ids)] for ids in sources])

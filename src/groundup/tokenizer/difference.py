@@ -1,14 +1,17 @@
 """Where two tokenizers differ, told in a few words."""
 
+from groundup.tokenizer.load import AnyTokenizer
 from groundup.tokenizer.tokenizer import Tokenizer
 
 _RULES = ("pattern", "further_patterns", "whole_pieces", "compose", "add_prefix_space")
 
 
-def difference(one: Tokenizer, other: Tokenizer) -> str | None:
+def difference(one: AnyTokenizer, other: AnyTokenizer) -> str | None:
     """The first thing in which they differ that decides ids, as "THIS against THAT"; None if there is none."""
     if one.fingerprint == other.fingerprint:
         return None
+    if not (isinstance(one, Tokenizer) and isinstance(other, Tokenizer)):
+        return "one vocabulary against another"
     if one.vocabulary_size != other.vocabulary_size:
         return f"{one.vocabulary_size:,} tokens against {other.vocabulary_size:,}"
     tokens = [{number: token for token, number in some.definition.ids.items()} for some in (one, other)]

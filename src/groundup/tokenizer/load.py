@@ -1,14 +1,17 @@
 """Loading whatever tokenizer a file or folder holds."""
 
 from pathlib import Path
+from typing import TypeAlias
 
 from groundup.tokenizer.files import find_file
 from groundup.tokenizer.library import LibraryTokenizer
 from groundup.tokenizer.model_folder import read_json
 from groundup.tokenizer.tokenizer import Tokenizer
 
+AnyTokenizer: TypeAlias = Tokenizer | LibraryTokenizer
 
-def load_tokenizer(path: Path) -> Tokenizer | LibraryTokenizer:
+
+def load_tokenizer(path: Path) -> AnyTokenizer:
     """A `Tokenizer` of byte-level BPE in any format, a `LibraryTokenizer` of any other tokenizer.json.
 
     UserError if the file is not there, or neither reads it.

@@ -23,7 +23,7 @@ from groundup.objective import Setting
 from groundup.objective.labels import LabelledBatch, collate, labels
 from groundup.recipe import TrainRecipe
 from groundup.seeds import derive
-from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.load import AnyTokenizer
 from groundup.tune.epochs import Epoch, OnProgress, Task, answers, run_epochs
 from groundup.tune.features import text_vectors
 from groundup.tune.freezing import freeze
@@ -147,7 +147,7 @@ class LoadedClassifier:
     """A classifier, in evaluation mode, its tokenizer, and the names of its classes."""
 
     model: Classifier
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     labels: list[str]
 
     @torch.no_grad()
@@ -158,7 +158,7 @@ class LoadedClassifier:
         return [self.labels[place] for place in logits_NC.argmax(-1).tolist()]
 
 
-def save_classifier(folder: Path, classifier: Classifier, tokenizer: Tokenizer, names: Sequence[str]) -> None:
+def save_classifier(folder: Path, classifier: Classifier, tokenizer: AnyTokenizer, names: Sequence[str]) -> None:
     """Write the body as a model folder, which others read too, and beside it the head and the labels."""
     about = {"labels": list(names), "pooling": classifier.pooling}
     card = f"# A classifier of texts\n\nLabels: {', '.join(names)}. Body: {classifier.shape.family}.\n"

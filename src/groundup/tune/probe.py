@@ -12,7 +12,7 @@ from groundup.data.labelled import LabelledTexts, encode_texts
 from groundup.errors import UserError
 from groundup.evaluate.classification import ClassificationScores, classification_scores
 from groundup.model.base import TextModel
-from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.load import AnyTokenizer
 from groundup.tune.features import text_vectors
 from groundup.words.evaluation import Pairs, similarity
 from groundup.words.vectors import WordVectors
@@ -33,7 +33,7 @@ class ProbeResult:
 
 def probe_classification(
     model: TextModel,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     train: LabelledTexts,
     valid: LabelledTexts,
     on_progress: Callable[[float], None] | None = None,
@@ -71,7 +71,7 @@ def probe_vectors(
     return classification_scores(valid.numbers(names), classifier.predict(valid_NE), len(names))
 
 
-def probe_similarity(model: TextModel, tokenizer: Tokenizer, pairs: Pairs) -> dict[str, Any]:
+def probe_similarity(model: TextModel, tokenizer: AnyTokenizer, pairs: Pairs) -> dict[str, Any]:
     """Spearman's correlation of people's scores with the cosines of what the model makes of single words.
 
     The same figures as of word vectors: `spearman`, `pairs`, `unknown` (here always 0).
@@ -80,7 +80,7 @@ def probe_similarity(model: TextModel, tokenizer: Tokenizer, pairs: Pairs) -> di
     return similarity(WordVectors(words, word_vectors(model, tokenizer, words)), pairs)
 
 
-def word_vectors(model: TextModel, tokenizer: Tokenizer, words: Sequence[str]) -> npt.NDArray[np.float32]:
+def word_vectors(model: TextModel, tokenizer: AnyTokenizer, words: Sequence[str]) -> npt.NDArray[np.float32]:
     """The vector of each word on its own, (N, E).
 
     It stands behind a space, as within a sentence, unless it takes more tokens so, as in languages without spaces.
