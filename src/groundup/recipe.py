@@ -187,7 +187,7 @@ def ready_recipes() -> dict[str, str]:
 
 
 def recipe_of(family: str) -> str:
-    """The ready recipe that trains a family: the one of its name, or else the first; UserError if there is none."""
+    """The ready recipe of a family: the one of its name, or else the first; UserError if there is none."""
     folder = resources.files("groundup") / "recipes"
     names = sorted(ready_recipes(), key=lambda name: (name != family, name != "default", name))
     for name in names:

@@ -18,7 +18,8 @@ class Family:
     `norm`, `position` and `feedforward` describe the blocks of a `Decoder`, from which the planner counts;
     families of another kind leave them out, and are counted when they are built. `examples` are what one row of a
     batch comes from: a window of text, a pair of texts or a labelled image. `special_tokens` are those that the
-    tokenizer has beside the end of text. `sees`, `purpose` and `example` (a command to try with a run) are for people.
+    tokenizer has beside the end of text. `sees`, `purpose` and `example`, a command to try with a run, are for
+    people.
     """
 
     module: str

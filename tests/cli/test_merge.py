@@ -36,7 +36,7 @@ def test_checkpoints_of_a_run_and_the_run_itself(
     weights = [load_file(checkpoint / "model.safetensors")["embedding.weight"] for checkpoint in checkpoints]
     found = load_file(tmp_path / "out" / "model.safetensors")["model.embed_tokens.weight"]
     torch.testing.assert_close(found, (weights[0] + weights[1]) / 2)
-    assert groundup("generate", "out", "--prompt", "The", "--tokens", "3").returncode == 0
+    assert groundup("generate", "out", "--prompt", "The", "--max-tokens", "3").returncode == 0
 
 
 def test_models_that_predict_together(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,9 @@ PATIENT = [*OPTIONS, "--set", "train.patience=4"]
 
 @pytest.fixture(scope="module")
 def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 kB, of which 8 kB are held out."""
+    """20 kB, of which 8 kB are held out."""
     path = tmp_path_factory.mktemp("little") / "words.txt"
-    path.write_text(make_text(12_000, seed=3), "utf-8")
+    path.write_text(make_text(20_000, seed=3), "utf-8")
     return path
 
 
@@ -57,7 +57,8 @@ def test_a_run_stops_early_and_after_a_kill_comes_to_the_same(
 
 
 def test_two_processes_stop_together(little: Path, groundup: Callable[..., Result], tmp_path: Path) -> None:
-    answer = groundup("train", little, *PATIENT, "--nproc", "2", "--out", tmp_path / "run", "--json")
+    named, options = PATIENT[1], PATIENT[2:]
+    answer = groundup("train", named, little, *options, "--nproc", "2", "--out", tmp_path / "run", "--json")
     assert answer.returncode == 0, answer.stderr
     outcome, rows = json.loads(answer.stdout), _rows(tmp_path / "run")
     best = min((row for row in rows if "val_loss" in row), key=lambda row: row["val_loss"])

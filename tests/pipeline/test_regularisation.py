@@ -25,9 +25,9 @@ _SHORT |= {"model.context": 32, "train.checkpoint_steps": 1000, "sample.tokens":
 
 @pytest.fixture(scope="module")
 def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 kB, of which 8 kB are held out."""
+    """20 kB, of which 8 kB are held out."""
     path = tmp_path_factory.mktemp("little") / "words.txt"
-    path.write_text(make_text(12_000, seed=3), "utf-8")
+    path.write_text(make_text(20_000, seed=3), "utf-8")
     return path
 
 

@@ -15,7 +15,7 @@ def finetune(
     data: Annotated[
         Path, typer.Option(help="Examples to learn from: .jsonl, .csv or .tsv, as they are or compressed.")
     ],
-    task: Annotated[str, typer.Option(help="What is learnt: classify.")] = "classify",
+    task: Annotated[str, typer.Option(help="What is learnt: classify or translate.")] = "classify",
     valid: Annotated[
         Path | None,
         typer.Option(help="Examples to measure on. Default: a fifth of --data, which is not learnt from."),
@@ -50,6 +50,10 @@ def finetune(
     label_field: Annotated[
         str | None, typer.Option(help="The field of the label. Default: label, class, ...")
     ] = None,
+    source_field: Annotated[str | None, typer.Option(help="Of pairs: the field of the text that is read.")] = None,
+    target_field: Annotated[
+        str | None, typer.Option(help="Of pairs: the field of the text to be written.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the split, the order and the head's dropout.")] = 0,
     out: Annotated[Path | None, typer.Option(help="A folder for the best classifier.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
@@ -65,7 +69,19 @@ def finetune(
         epochs=epochs, lr=lr, batch_size=batch_size, patience=patience, pooling=pooling, seed=seed
     )
     question = pipeline.Question(
-        model, data, valid, freeze or [], from_scratch, labels, settings, out, text_field, label_field, threads
+        model,
+        data,
+        valid,
+        freeze or [],
+        from_scratch,
+        labels,
+        settings,
+        out,
+        text_field,
+        label_field,
+        source_field,
+        target_field,
+        threads,
     )
     figures = pipeline.run(task, question, Console(stderr=True))
     if as_json:

@@ -71,8 +71,15 @@ class PairRows:
 
     def windows(self, first: int, count: int) -> NDArray[np.int64]:
         """Rows [first, first + count) of the endless order, int64 (count, context + 1)."""
-        order = endless(np.arange(first, first + count), self.num_rows, self._seed)
-        rows = np.full((count, self._length), PADDING, np.int64)
+        return self._rows(endless(np.arange(first, first + count), self.num_rows, self._seed))
+
+    @property
+    def in_order(self) -> NDArray[np.int64]:
+        """Every pair once, in the order in which they came, int64 (N, context + 1)."""
+        return self._rows(np.arange(self.num_rows))
+
+    def _rows(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = np.full((len(order), self._length), PADDING, np.int64)
         for row, pair in zip(rows, order, strict=True):
             start, end = self._starts[pair : pair + 2]
             row[: end - start] = self._tokens[start:end]

@@ -72,8 +72,8 @@ def load(folder: Path | str) -> LoadedModel:
     model = load_weights(folder)
     if not isinstance(model, Decoder):
         raise UserError(
-            f"{folder} holds a model of the family {model.shape.family}, which does not write text token by token; "
-            "`groundup families` says what it is good for"
+            f"{folder} holds a model of the family {model.shape.family}, which does not write text token by "
+            "token; `groundup families` says what it is good for"
         )
     return LoadedModel(model, Tokenizer.load(folder))
 
@@ -104,6 +104,7 @@ def load_weights(folder: Path | str) -> Model:
 
 
 def model_folder(folder: Path) -> Path:
+    """The folder itself, or `model/` in a run's; UserError where neither holds a model."""
     for candidate in (folder, folder / "model"):
         if (candidate / "config.json").is_file():
             return candidate

@@ -5,27 +5,35 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from groundup.data.labelled import LabelledRows, LabelledTexts, encode_texts, read_parts
+from groundup.data.pairs import read_pairs
 from groundup.errors import UserError, nearest
 from groundup.model.base import TextModel
-from groundup.model.folder import load_any
+from groundup.model.folder import load_any, save
 from groundup.model.initialise import initialise
 from groundup.pipeline.bars import amount_bars
 from groundup.pipeline.numbers import human, seconds_text
 from groundup.seeds import derive
+from groundup.serve.translate import translator
+from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.load import AnyTokenizer
 from groundup.train.device import set_threads
 from groundup.tune.epochs import Epoch, OnProgress
 from groundup.tune.finetune import Finetuned, FinetuneSettings, finetune, save_classifier
 from groundup.tune.freezing import check_mode
+from groundup.tune.translating import FinetunedTranslation, finetune_translation
 
 FROM_SCRATCH = "from scratch"
+# Of pairs of which none are given to measure on.
+_HELD_OUT = 0.02
+
+AnyText = TypeVar("AnyText", bound=TextModel)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class Question:
     out: Path | None
     text_field: str | None = None
     label_field: str | None = None
+    source_field: str | None = None
+    target_field: str | None = None
     threads: int | None = None
 
     @property
@@ -85,7 +95,7 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
     for mode in question.modes:
         with _bar(console, mode) as on_progress:
             result = _finetune(body, train, valid, len(names), mode, question.settings, on_progress)
-        rows.append(_figures(mode, result))
+        rows.append(_figures(mode, result, result.scores.as_json()))
         if best is None or result.scores.accuracy > best.scores.accuracy:
             best, best_mode = result, mode
         if result.signal is not None:
@@ -109,7 +119,50 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
     }
 
 
-TASKS: dict[str, Callable[[Question, Console], dict[str, Any]]] = {"classify": classify}
+def translate(question: Question, console: Console) -> dict[str, Any]:
+    """Learn to write the second text of each pair from the first, in each of the ways asked for."""
+    body, tokenizer = load_text_model(question.model)
+    if not isinstance(tokenizer, Tokenizer):
+        raise UserError(f"the tokenizer of {question.model} is not one of groundup's; train one with the model")
+    model = translator(body, tokenizer)
+    fields = {"source_field": question.source_field, "target_field": question.target_field}
+    pairs = read_pairs([str(question.data)], **fields)
+    if question.valid is None:
+        train, valid = pairs.divided(_HELD_OUT, derive(question.settings.seed, "examples"))
+    else:
+        train, valid = pairs, read_pairs([str(question.valid)], **fields)
+    set_threads(question.threads)
+    rows: list[dict[str, Any]] = []
+    best: FinetunedTranslation | None = None
+    for mode in question.modes:
+        own, way = _prepared(model, mode, question.settings.seed)
+        with _bar(console, mode) as on_progress:
+            result = finetune_translation(
+                own, tokenizer, train.pairs, valid.pairs, way, question.settings, on_progress
+            )
+        rows.append(_figures(mode, result, dict(result.scores)))
+        if best is None or result.bleu > best.bleu:
+            best, best_mode = result, mode
+        if result.signal is not None:
+            break
+    assert best is not None, "there is a mode at least"
+    if question.out is not None:
+        save(question.out, best.model.cpu(), tokenizer, f"# Fine-tuned from {question.model}\n", None)
+    return {
+        "task": "translate",
+        "model": str(question.model),
+        "family": model.shape.family,
+        "train_examples": len(train.pairs),
+        "valid_examples": len(valid.pairs),
+        "skipped": best.skipped,
+        "modes": rows,
+        "best": best_mode,
+        "out": None if question.out is None else str(question.out),
+        "signal": rows[-1]["signal"],
+    }
+
+
+TASKS: dict[str, Callable[[Question, Console], dict[str, Any]]] = {"classify": classify, "translate": translate}
 
 
 def load_text_model(folder: Path) -> tuple[TextModel, AnyTokenizer]:
@@ -121,33 +174,48 @@ def load_text_model(folder: Path) -> tuple[TextModel, AnyTokenizer]:
 
 
 def show(figures: dict[str, Any], console: Console) -> None:
-    """The ways of training side by side, and where the best classifier is."""
+    """The ways of training side by side, and where the best one is."""
+    if figures["task"] == "translate":
+        console.print(
+            f"{figures['train_examples']:,} pairs to learn from, {figures['valid_examples']:,} to measure on",
+            highlight=False,
+        )
+        measures = ("BLEU", "chrF", "loss")
+    else:
+        _say_labels(figures, console)
+        measures = ("accuracy", "95 % interval", "F1 macro")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("frozen", "trained", *measures, "epochs", "time"):
+        table.add_column(heading, justify="left" if heading == "frozen" else "right")
+    for row in figures["modes"]:
+        table.add_row(
+            escape(row["mode"]),
+            human(row["trained_parameters"]),
+            *_measured(row),
+            str(len(row["history"])),
+            seconds_text(row["seconds"]),
+            style="bold" if row["mode"] == figures["best"] else None,
+        )
+    console.print(table, soft_wrap=True)
+    if figures["out"]:
+        console.print(f"model  {escape(figures['out'])} ({figures['best']})", highlight=False, soft_wrap=True)
+
+
+def _measured(row: dict[str, Any]) -> tuple[str, str, str]:
+    scores = row["scores"]
+    if "bleu" in scores:
+        return f"{scores['bleu']:.2f}", f"{scores['chrf']:.2f}", f"{row['history'][-1]['valid_loss']:.3f}"
+    interval = f"{scores['accuracy_low']:.1%} to {scores['accuracy_high']:.1%}"
+    return f"{scores['accuracy']:.1%}", interval, f"{scores['f1_macro']:.3f}"
+
+
+def _say_labels(figures: dict[str, Any], console: Console) -> None:
     console.print(
         f"{len(figures['labels'])} labels, {figures['train_examples']:,} examples to learn from, "
         f"{figures['valid_examples']:,} to measure on; always the most frequent label: {figures['majority']:.1%}",
         highlight=False,
         soft_wrap=True,
     )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("frozen", "trained", "accuracy", "95 % interval", "F1 macro", "epochs", "time"):
-        table.add_column(heading, justify="left" if heading == "frozen" else "right")
-    for row in figures["modes"]:
-        scores = row["scores"]
-        table.add_row(
-            escape(row["mode"]),
-            human(row["trained_parameters"]),
-            f"{scores['accuracy']:.1%}",
-            f"{scores['accuracy_low']:.1%} to {scores['accuracy_high']:.1%}",
-            f"{scores['f1_macro']:.3f}",
-            str(len(row["history"])),
-            seconds_text(row["seconds"]),
-            style="bold" if row["mode"] == figures["best"] else None,
-        )
-    console.print(table, soft_wrap=True)
-    if figures["patience"] is not None:
-        console.print("--patience: the examples that measure also chose the epoch, so figures flatter a little")
-    if figures["out"]:
-        console.print(f"classifier  {escape(figures['out'])} ({figures['best']})", highlight=False, soft_wrap=True)
 
 
 def _rows(
@@ -167,17 +235,23 @@ def _finetune(
     on_progress: OnProgress,
 ) -> Finetuned:
     """One way of training, on a copy of the body."""
+    own, way = _prepared(body, mode, settings.seed)
+    return finetune(own, train, valid, num_classes, way, settings, on_progress)
+
+
+def _prepared(body: AnyText, mode: str, seed: int) -> tuple[AnyText, str]:
+    """A copy of the body, with random weights where it learns from scratch, and what of it is to be frozen."""
     body = copy.deepcopy(body)
-    if mode == FROM_SCRATCH:
-        initialise(body, derive(settings.seed, "weights"))
-        mode = "none"
-    return finetune(body, train, valid, num_classes, mode, settings, on_progress)
+    if mode != FROM_SCRATCH:
+        return body, mode
+    initialise(body, derive(seed, "weights"))
+    return body, "none"
 
 
-def _figures(mode: str, result: Finetuned) -> dict[str, Any]:
+def _figures(mode: str, result: Finetuned | FinetunedTranslation, scores: dict[str, Any]) -> dict[str, Any]:
     return {
         "mode": mode,
-        "scores": result.scores.as_json(),
+        "scores": scores,
         "frozen": result.frozen,
         "trained_parameters": result.trained_parameters,
         "lr": result.lr,

@@ -18,7 +18,7 @@ _LEAST_STEPS = 20
 
 @dataclass(frozen=True)
 class GivenPlan:
-    """What will be trained. Times in seconds; `tokens` and `row_tokens` count the positions that the model reads."""
+    """What will be trained. Times in seconds; `tokens` and `row_tokens` count positions that the model reads."""
 
     shape: Shape
     parameters: int
@@ -70,8 +70,8 @@ def given_shape(recipe: Recipe, vocabulary_size: int) -> Shape:
     missing = [name for name in ("num_layers", "width", "context") if getattr(model, name) is None]
     if missing:
         raise UserError(
-            f"model.{missing[0]} is not set, and for the family {model.family} the planner does not choose it; give "
-            f"--set model.{missing[0]}=N, or start from the recipe '{model.family}'"
+            f"model.{missing[0]} is not set, and for the family {model.family} the planner does not choose it; "
+            f"give --set model.{missing[0]}=N, or start from the recipe '{model.family}'"
         )
     assert model.num_layers and model.width and model.context
     heads = model.num_heads or max(1, model.width // 64)
@@ -118,8 +118,8 @@ def given_plan(
         steps = budget.amount if budget.kind == "steps" else budget.amount / step_tokens
     if steps < (1 if budget.kind == "steps" else _LEAST_STEPS):
         raise UserError(
-            f"{budget.amount:.3g} {budget.kind} are too little for {_LEAST_STEPS} steps of {batch_size} rows, which "
-            f"take {step_seconds:.2g} s each; give a larger --budget, or a smaller model or train.batch_size"
+            f"{budget.amount:.3g} {budget.kind} are too little for {_LEAST_STEPS} steps of {batch_size} rows, "
+            f"which take {step_seconds:.2g} s each; give a larger --budget, or a smaller model or train.batch_size"
         )
     return GivenPlan(
         shape=shape,

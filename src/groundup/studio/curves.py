@@ -23,7 +23,7 @@ _SMOOTHED_SHARE = 0.02
 
 
 def read_metrics(run: Run) -> tuple[Columns, Columns]:
-    """`metrics.jsonl` by column, float64 (rows,): training rows and validation rows; NaN where there is no value."""
+    """`metrics.jsonl` by column, float64 (rows,): training and validation rows; NaN where there is no value."""
     train = {name: array("d") for name in _TRAIN}
     validation = {name: array("d") for name in _VALIDATION}
     for row in read_rows(run.metrics_file):

@@ -4,14 +4,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from groundup.data.labelled import LabelledRows
 from groundup.evaluate.rows import evaluate_rows
 from groundup.objective import Objective
 from groundup.recipe import TrainRecipe
@@ -34,6 +33,24 @@ class Epoch:
     valid_accuracy: float
 
 
+class FewRows(Protocol):
+    """Rows that fit the memory, such as `LabelledRows` and `PairRows`."""
+
+    @property
+    def num_rows(self) -> int:
+        """Those of an epoch."""
+        ...
+
+    @property
+    def in_order(self) -> npt.NDArray[np.int64]:
+        """Each once."""
+        ...
+
+    def windows(self, first: int, count: int) -> npt.NDArray[np.int64]:
+        """Rows [first, first + count) of an endless order."""
+        ...
+
+
 OnProgress: TypeAlias = Callable[[float, Sequence[Epoch]], None]
 """Told the share done and the epochs behind it, after each step."""
 
@@ -44,8 +61,8 @@ class Task:
 
     model: nn.Module
     objective: Objective
-    train: LabelledRows
-    valid: LabelledRows
+    train: FewRows
+    valid: FewRows
     device: str
     seed: int
 

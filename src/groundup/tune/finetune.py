@@ -93,7 +93,7 @@ def finetune(
     classifier = Classifier(body, num_classes, chosen.pooling, chosen.dropout).to(chosen.device)
     task = Task(classifier, labels(Setting()), train, valid, chosen.device, derive(chosen.seed, "dropout"))
     if mode == "all":
-        task = _on_vectors(task, classifier)
+        task = _on_vectors(task, classifier, train, valid)
     lr = chosen.lr or default_lr(body, mode)
     recipe = TrainRecipe(
         batch_size=min(chosen.batch_size, train.num_rows),
@@ -122,12 +122,11 @@ def default_lr(body: TextModel, mode: str) -> float:
     return 1e-2 if mode == "all" else min(1e-3, 0.064 / body.shape.width)
 
 
-def _on_vectors(task: Task, classifier: Classifier) -> Task:
+def _on_vectors(task: Task, classifier: Classifier, train: LabelledRows, valid: LabelledRows) -> Task:
     """The same for the head alone: rows say which of the texts' vectors is meant."""
-    parts = (task.train, task.valid)
-    tables = [text_vectors(classifier.body, part.values, classifier.pooling) for part in parts]
+    tables = [text_vectors(classifier.body, part.values, classifier.pooling) for part in (train, valid)]
     vectors_NE = torch.from_numpy(np.concatenate(tables))
-    train_places, valid_places = np.split(np.arange(len(vectors_NE))[:, None], [task.train.num_rows])
+    train_places, valid_places = np.split(np.arange(len(vectors_NE))[:, None], [train.num_rows])
 
     def look_up(windows: npt.NDArray[np.int64], first: int = 0) -> LabelledBatch:
         batch = collate(windows, first)
@@ -137,8 +136,8 @@ def _on_vectors(task: Task, classifier: Classifier) -> Task:
         task,
         model=classifier.head,
         objective=replace(task.objective, collate=look_up),
-        train=task.train.with_values(train_places),
-        valid=task.valid.with_values(valid_places),
+        train=train.with_values(train_places),
+        valid=valid.with_values(valid_places),
     )
 
 

@@ -1,0 +1,99 @@
+"""Fine-tuning a model that reads one text and writes another, on pairs of texts."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from groundup.data.pairs import Pair, pair_rows
+from groundup.errors import UserError
+from groundup.evaluate.translation import score
+from groundup.model.translator import Translator
+from groundup.objective import OBJECTIVES, Setting
+from groundup.recipe import TrainRecipe
+from groundup.seeds import derive
+from groundup.serve.translate import translate
+from groundup.tokenizer import Tokenizer
+from groundup.tune.epochs import Epoch, OnProgress, Task, run_epochs
+from groundup.tune.finetune import FinetuneSettings, default_lr
+from groundup.tune.freezing import freeze
+
+# Translating is slow beside learning: so many of the held-out pairs are translated for the scores.
+MOST_SCORED = 200
+_LABEL_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True)
+class FinetunedTranslation:
+    """What became of a model, which is in evaluation mode, and its BLEU and chrF on held-out pairs (0..100)."""
+
+    model: Translator
+    scores: dict[str, float | str]
+    history: list[Epoch]
+    lr: float
+    frozen: list[str]
+    trained_parameters: int
+    skipped: int
+    seconds: float
+    signal: int | None = None
+
+    @property
+    def bleu(self) -> float:
+        """The score by which models are compared."""
+        return float(self.scores["bleu"])
+
+
+def finetune_translation(
+    model: Translator,
+    tokenizer: Tokenizer,
+    train: Sequence[Pair],
+    valid: Sequence[Pair],
+    mode: str,
+    settings: FinetuneSettings,
+    on_progress: OnProgress | None = None,
+) -> FinetunedTranslation:
+    """Go `settings.epochs` times through the pairs; `model` changes but for what `mode` (see `freezing`) keeps.
+
+    `skipped` pairs were too long for the model's context. UserError where the mode does not fit the model or
+    leaves nothing to be learnt.
+    """
+    if mode == "all":
+        raise UserError("--freeze all leaves a translator nothing to learn; freeze embeddings, first:N or none")
+    started = time.monotonic()
+    frozen = freeze(model, mode)
+    setting = Setting(
+        shape=model.shape, special=tokenizer.special_tokens, label_smoothing=_LABEL_SMOOTHING, seed=settings.seed
+    )
+    seed = derive(settings.seed, "order")
+    rows, held_out = (pair_rows(pairs, tokenizer, model.shape.context, seed) for pairs in (train, valid))
+    lr = settings.lr or default_lr(model, mode)
+    recipe = TrainRecipe(
+        batch_size=min(settings.batch_size, rows.num_rows),
+        lr=lr,
+        optimizer="adamw",
+        weight_decay=settings.weight_decay,
+        beta2=0.98,
+        warmup=0.1,
+        final_lr=0.0,
+    )
+    task = Task(
+        model.to(settings.device),
+        OBJECTIVES["translation"](setting),
+        rows,
+        held_out,
+        settings.device,
+        derive(settings.seed, "dropout"),
+    )
+    trained = run_epochs(task, recipe, settings.epochs, settings.patience, on_progress)
+    scored = valid[:MOST_SCORED]
+    found = translate(model.eval(), tokenizer, [source for source, _ in scored], beams=1)
+    return FinetunedTranslation(
+        model=model,
+        scores=score(found, [target for _, target in scored]),
+        history=trained.history,
+        lr=lr,
+        frozen=frozen,
+        trained_parameters=trained.trained_parameters,
+        skipped=rows.skipped,
+        seconds=time.monotonic() - started,
+        signal=trained.signal,
+    )
