@@ -122,7 +122,7 @@ FAMILIES: dict[str, Family] = {
         year=2019,
         sees="the text around, and the answer before",
         purpose="fills gaps, lends features, learns to translate",
-        example="groundup probe {run} sst2",
+        example="groundup probe {run} classify --data FILE",
     ),
     "bert": Family(
         "groundup.model.families.bert",
@@ -157,7 +157,7 @@ FAMILIES: dict[str, Family] = {
         year=2018,
         sees="both sides, each by a model of its own",
         purpose="lends features of tokens in context",
-        example="groundup probe {run} sentiment",
+        example="groundup probe {run} classify --data FILE",
     ),
     "seq2seq": Family(
         "groundup.model.families.seq2seq",
@@ -167,7 +167,7 @@ FAMILIES: dict[str, Family] = {
         year=2014,
         sees="the source from both sides, the target before",
         purpose="translates",
-        example="groundup translate {run} 'A text'",
+        example="groundup translate {run} 'A man sleeps.'",
     ),
     "cove": Family(
         "groundup.model.families.cove",
@@ -177,7 +177,7 @@ FAMILIES: dict[str, Family] = {
         year=2017,
         sees="the source from both sides, the target before",
         purpose="lends features of words in context",
-        example="groundup probe {run} sentiment",
+        example="groundup probe {run} classify --data FILE",
     ),
     "xlnet": Family(
         "groundup.model.families.xlnet",
@@ -186,7 +186,7 @@ FAMILIES: dict[str, Family] = {
         year=2019,
         sees="both sides, in random orders",
         purpose="lends features of text",
-        example="groundup probe {run} sentiment",
+        example="groundup probe {run} classify --data FILE",
     ),
 }
 

@@ -19,15 +19,15 @@ WITHOUT = {
     "ema": {"train.ema": None},
 }
 # Learnt by heart in seconds.
-_SHORT = {"budget": "160steps", "data.holdout_bytes": 8000, "tokenizer.vocabulary_size": 300, "train.lr": 1e-2}
+_SHORT = {"budget": "160steps", "data.holdout_bytes": 3500, "tokenizer.vocabulary_size": 300, "train.lr": 1e-2}
 _SHORT |= {"model.context": 32, "train.checkpoint_steps": 1000, "sample.tokens": 1}
 
 
 @pytest.fixture(scope="module")
 def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 kB, of which 8 kB are held out."""
+    """9 kB, of which 3.5 kB are held out."""
     path = tmp_path_factory.mktemp("little") / "words.txt"
-    path.write_text(make_text(20_000, seed=3), "utf-8")
+    path.write_text(make_text(9_000, seed=3), "utf-8")
     return path
 
 

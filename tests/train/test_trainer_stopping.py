@@ -109,9 +109,9 @@ def test_data_is_read_once_and_in_order_while_the_batch_grows(
 def _note_windows(trainer: Trainer, seen: list[npt.NDArray[np.int64]]) -> None:
     accumulate = trainer.take_step.accumulate
 
-    def noting(windows: npt.NDArray[np.int64]) -> Any:
+    def noting(windows: npt.NDArray[np.int64], first: int = 0) -> Any:
         seen.append(windows)
-        return accumulate(windows)
+        return accumulate(windows, first)
 
     trainer.take_step.accumulate = noting  # type: ignore[method-assign]
 

@@ -64,7 +64,9 @@ class ReadsSpelling(Protocol):
 
 @runtime_checkable
 class ReadsVectors(Protocol):
-    """A model that stands on word vectors which others have trained, told once before training."""
+    """A model that stands on word vectors of this width, which others have trained; told once before training."""
+
+    vector_width: int
 
     def read_vectors(self, words: Mapping[str, npt.NDArray[np.float32]], token_texts: Sequence[str]) -> None:
         """The vectors of words, and the texts of the ids 0, 1, ...; UserError where they do not fit."""

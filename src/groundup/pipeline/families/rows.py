@@ -106,7 +106,7 @@ def _open_text(recipe: Recipe, run: Run, shape: Shape, tokenizer: Tokenizer | No
 
 
 def _prepare_pairs(recipe: Recipe, run: Run, display: Display) -> Prepared:
-    train, held_out = _pairs(recipe)
+    train, held_out = pairs_of(recipe)
     options, special = recipe.tokenizer, special_tokens_of(recipe)
     if options.file is not None:
         tokenizer = own_tokenizer(Path(options.file), special, run)
@@ -128,7 +128,7 @@ def _prepare_pairs(recipe: Recipe, run: Run, display: Display) -> Prepared:
 def _open_pairs(recipe: Recipe, run: Run, shape: Shape, tokenizer: Tokenizer | None) -> Rows:
     assert tokenizer is not None
     del run
-    train, held_out = (_encoded(recipe, pairs, tokenizer, shape) for pairs in _pairs(recipe))
+    train, held_out = (_encoded(recipe, pairs, tokenizer, shape) for pairs in pairs_of(recipe))
     return Rows(train, train.num_rows, held_out.windows(0, min(MOST_EVALUATED, held_out.num_rows)))
 
 
@@ -136,7 +136,7 @@ def _encoded(recipe: Recipe, pairs: Pairs, tokenizer: Tokenizer, shape: Shape) -
     return pair_rows(pairs.pairs, tokenizer, shape.context, derive(recipe.seed, "batches"))
 
 
-def _pairs(recipe: Recipe) -> tuple[Pairs, Pairs]:
+def pairs_of(recipe: Recipe) -> tuple[Pairs, Pairs]:
     """Those to train on, and those held out."""
     options = recipe.data
     if not options.sources:

@@ -6,7 +6,8 @@ from typing import Any
 
 from groundup.clock import Clock
 from groundup.errors import UserError
-from groundup.model.base import Model
+from groundup.model.base import Model, ReadsVectors
+from groundup.model.registry import assemble_any
 from groundup.pipeline.calibration import calibrated
 from groundup.pipeline.display import Display
 from groundup.pipeline.families.finish import finish
@@ -14,6 +15,7 @@ from groundup.pipeline.families.hooks import FamilyHooks
 from groundup.pipeline.families.job import FamilyJob, make_model, make_objective
 from groundup.pipeline.families.ledger import ledger_of
 from groundup.pipeline.families.rows import Rows, open_rows, prepare_rows
+from groundup.pipeline.families.vectors import learn_vectors
 from groundup.pipeline.numbers import bytes_text, human, seconds_text
 from groundup.pipeline.screens import budget_text
 from groundup.plan.budget import Budget, parse_budget
@@ -78,6 +80,9 @@ def _prepare(run: Run, recipe: Recipe, clock: Clock, display: Display) -> None:
     clock.lap("measure")
     tokenizer, corpus = prepare_rows(recipe, run, display)
     shape = given_shape(recipe, tokenizer.vocabulary_size if tokenizer else _PIXEL_VALUES)
+    if isinstance(reader := assemble_any(shape), ReadsVectors) and not shape.options.get("vectors"):
+        learn_vectors(recipe, run, reader.vector_width, display)
+        shape = given_shape(recipe, shape.vocabulary_size)
     rows = open_rows(recipe, run, shape, tokenizer)
     clock.lap("read")
     precision = hardware.precision if recipe.train.precision == "auto" else recipe.train.precision
