@@ -14,6 +14,7 @@ from groundup.model.folder import load_any, load_weights
 from groundup.pipeline.build import build, resume
 from groundup.pipeline.compare import text_families
 from groundup.pipeline.display import Display
+from groundup.pipeline.families.evaluate import evaluate_family_run
 from groundup.recipe import load, recipe_of
 from groundup.run import Run, read_rows
 from groundup.shape import FAMILIES, family
@@ -75,6 +76,8 @@ def test_a_family_of_text_learns_more_than_rates(name: str, text_file: Path, tmp
     assert math.isfinite(last["val_loss"])
     loaded = load_any(run.folder)
     assert loaded.model.shape.family == name
+    again = evaluate_family_run(run.folder, QUIET)
+    assert again["loss"] == pytest.approx(outcome["loss"], rel=1e-4)
     assert "bits_per_byte" in outcome or family(name).objective != "causal"
 
 

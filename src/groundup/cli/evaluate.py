@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,8 +25,11 @@ def evaluate(
 
     from groundup.pipeline.display import Display
     from groundup.pipeline.evaluate import evaluate_run
+    from groundup.pipeline.families.evaluate import evaluate_family_run, is_family_run
 
     display = Display(Console(file=sys.stderr))
+    if is_family_run(run) and text is None and not others:
+        return _give_rows(evaluate_family_run(run, display), as_json)
     found = evaluate_run(run, text, display, others or [])
     result = found.together
     figures = asdict(result) | {"tokens_per_byte": result.tokens / result.bytes}
@@ -40,4 +43,15 @@ def evaluate(
     print(f"bits per byte    {result.bits_per_byte:.4f}{'  together' if others else ''}")
     print(f"perplexity       {result.perplexity:.2f} per token (loss {result.loss:.4f} nats)")
     print(f"tokens per byte  {figures['tokens_per_byte']:.4f} ({result.tokens:,} tokens, {result.bytes:,} bytes)")
+    return 0
+
+
+def _give_rows(figures: dict[str, Any], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(figures))
+        return 0
+    print(f"loss      {figures['loss']:.4f} nats an answer (by rates alone {figures['baseline_loss']:.4f})")
+    if figures["accuracy"] is not None:
+        print(f"right     {figures['accuracy']:.1%} (the most frequent answer {figures['baseline_accuracy']:.1%})")
+    print(f"answers   {figures['targets']:,}")
     return 0
