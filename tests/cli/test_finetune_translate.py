@@ -1,12 +1,13 @@
 """`groundup finetune --task translate` on a translator that was trained a little, as a user would."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Result
+from tests.cli.support import GROUNDUP, Result
 
 _WORDS = "the a river house tree bird sees finds loves builds small green old quiet".split()
 
@@ -20,14 +21,15 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def run(groundup: Callable[..., Result], pairs: Path, tmp_path: Path) -> Path:
-    small = ["model.width=32", "model.num_heads=2", "model.feedforward_width=64", "model.context=40",
-             "tokenizer.vocabulary_size=300", "train.threads=1", "train.precision=fp32"]  # fmt: skip
+@pytest.fixture(scope="module")
+def run(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("translator") / "run"
+    small = ["model.width=32", "model.num_heads=2", "model.feedforward_width=64", "model.context=40"]
+    small += ["tokenizer.vocabulary_size=300", "train.threads=1", "train.precision=fp32"]
     options = [part for setting in small for part in ("--set", setting)]
-    done = groundup("train", "transformer", pairs, "--budget", "20steps", "--out", tmp_path / "run", *options)
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "run"
+    command = [*GROUNDUP, "train", "transformer", str(pairs), "--budget", "20steps", *options]
+    subprocess.run([*command, "--out", str(folder)], check=True, capture_output=True, timeout=240)
+    return folder
 
 
 def test_a_translator_goes_on_learning_and_is_saved(

@@ -88,3 +88,16 @@ def test_errors_are_one_line(model: str, pairs: str, tmp_path: Path, capsys: pyt
         error = capsys.readouterr().err
         assert named in error
         assert error.count("\n") == 1
+
+
+def test_alignments_say_where_it_looks(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    recurrent = str(_save("seq2seq", tmp_path / "recurrent"))
+    assert main(["translate", recurrent, "abc", "--alignments", "--json"]) == 0
+    (aligned,) = json.loads(capsys.readouterr().out)["alignments"]
+    assert aligned["source"] == ["a", "b", "c"] and aligned["target"][-1] == "<|endoftext|>"
+    assert len(aligned["weights"]) == len(aligned["target"])
+    assert all(sum(row) == pytest.approx(1.0) for row in aligned["weights"])
+    assert main(["translate", recurrent, "abc", "--alignments"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(aligned["target"])
+    assert main(["translate", model, "ab", "--alignments"]) == 2
+    assert "does not tell its alignments" in capsys.readouterr().err

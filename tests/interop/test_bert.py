@@ -146,6 +146,18 @@ def test_a_folder_of_both_heads_loads(
     assert _difference(loaded(batch.inputs_BT, batch.segments_BT), expected) < 1e-5
 
 
+def test_a_tokenizer_of_another_model_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Unless all that it has too much is special tokens, as where one was added behind the others."""
+    _theirs(shape=SHAPE.model_copy(update={"vocabulary_size": 258})).save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    assert model_folder.load_any(tmp_path).tokenizer == tokenizer
+    larger = Tokenizer.train(["abab"], vocabulary_size=262, special_tokens=SPECIAL)
+    larger.save(tmp_path)
+    _theirs(shape=SHAPE.model_copy(update={"vocabulary_size": 256})).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="has 262 tokens, but the model only 256; put the tokenizer there"):
+        model_folder.load_any(tmp_path)
+
+
 @torch.no_grad()
 def test_a_folder_of_a_masked_model_loads_without_opinion_on_next_sentences(
     batch: MaskedBatch, tmp_path: Path

@@ -131,6 +131,17 @@ def test_every_parameter_learns_and_the_seed_decides_them(family: str, pixels: t
         assert parameter.grad.any() or name.endswith("key.bias"), name
 
 
+@pytest.mark.parametrize("family", ["cnn", "vit"])
+def test_weights_may_be_short(family: str, pixels: torch.Tensor) -> None:
+    """As with train.precision=bf16-weights, where nothing casts what a layer is given."""
+    model = build_any(shape_of(family, options=OPTIONS | ({"patch": 3} if family == "vit" else {})))
+    randomise(model)
+    expected = model(pixels)
+    logits = model.bfloat16()(pixels)
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), expected, rtol=0.05, atol=0.05 * float(expected.detach().std()))
+
+
 @pytest.mark.parametrize(
     ("family", "changes", "told"),
     [

@@ -165,6 +165,20 @@ def test_features_do_not_depend_on_padding(model: XLNet) -> None:
     assert not torch.allclose(model.text_features(ids)[0, :6], alone[0], atol=1e-2)  # which is read without it
 
 
+@torch.no_grad()
+def test_what_nobody_reads_of_the_last_block_is_not_computed(model: XLNet) -> None:
+    """Its content stream, where there are queries: what they look at is what the block is given."""
+    counts = []
+    for block in model.blocks:
+        block.feedforward.register_forward_hook(lambda _, __, out: counts.append(out.shape[1]))
+    ids = torch.arange(10)[None]
+    model.streams(ids, positions_BN=torch.tensor([[2, 7]]))
+    assert counts == [2, 10, 2]
+    counts.clear()
+    model.streams(ids)
+    assert counts == [10, 10]
+
+
 def test_every_parameter_gets_a_gradient(random: torch.Generator) -> None:
     model = build_any(_shape(tied=False), seed=1)
     with torch.no_grad():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from groundup.errors import UserError
 from groundup.objective import OBJECTIVES, Setting
 
 
@@ -56,3 +57,8 @@ def test_labels_are_smoothed_only_while_training() -> None:
     assert smoothed.loss(model, batch).mean.item() != plain.loss(model, batch).mean.item()
     model.eval()
     assert torch.equal(smoothed.loss(model, batch).mean, plain.loss(model, batch).mean)
+
+
+def test_documents_cannot_be_kept_apart() -> None:
+    with pytest.raises(UserError, match=r"leave data\.packing unset"):
+        OBJECTIVES["bidirectional"](Setting(border=0))

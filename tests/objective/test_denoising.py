@@ -176,3 +176,8 @@ def test_a_model_learns_to_fill_gaps() -> None:
     text = int((batch.targets < NUM_TEXT).sum())
     assert text == 64 * noise_counts(context)[0]
     assert loss.mean.item() * loss.num_targets / text < 0.3 * math.log(NUM_TEXT)
+
+
+def test_documents_cannot_be_kept_apart() -> None:
+    with pytest.raises(UserError, match=r"t5.*leave data\.packing unset"):
+        OBJECTIVES["denoising"](Setting(shape=_shape(32), special=SPECIAL, border=END))

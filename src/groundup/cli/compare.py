@@ -1,5 +1,6 @@
 """`groundup compare`."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +62,9 @@ def compare(
     try:
         answer = compare(question, display)
     except Interrupted as stop:
-        display.say(f"{stop} and saved; the same command goes on from there")
+        message = f"{stop} and saved; the same command goes on from there"
+        display.say(message)
+        if as_json:
+            print(json.dumps({"error": message}))
         return 128 + stop.signal
     return give(answer, as_json=as_json, explain=None, html=html or out / "compare.html")

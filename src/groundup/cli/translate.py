@@ -2,12 +2,16 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from groundup.errors import UserError
+
+if TYPE_CHECKING:
+    from groundup.serve.alignments import Aligned
 
 
 def translate(
@@ -23,6 +27,9 @@ def translate(
     target_field: Annotated[str | None, typer.Option(help="The field that holds the translation.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many pairs.")] = None,
     beams: Annotated[int, typer.Option(min=1, max=64, help="How many translations are followed; 1: greedy.")] = 4,
+    alignments: Annotated[
+        bool, typer.Option("--alignments", help="Also show where in the source each token was read from.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Translate texts, or measure how well a model does it."""
@@ -30,6 +37,7 @@ def translate(
         raise UserError("give either a text (or '-' for standard input) or --data FILE")
     from groundup.data.pairs import read_pairs
     from groundup.model.folder import load_any
+    from groundup.serve.alignments import align
     from groundup.serve.translate import translate as translated
     from groundup.serve.translate import translator
 
@@ -50,5 +58,20 @@ def translate(
         return 0
     texts = [line.rstrip("\n") for line in sys.stdin] if text == "-" else [str(text)]
     found = translated(checked, loaded.tokenizer, texts, beams=beams)
-    print(json.dumps({"translations": found}, ensure_ascii=False) if as_json else "\n".join(found))
+    aligned = [align(checked, loaded.tokenizer, *pair) for pair in zip(texts, found, strict=True) if alignments]
+    if as_json:
+        told = {"alignments": [asdict(each) for each in aligned]} if aligned else {}
+        print(json.dumps({"translations": found, **told}, ensure_ascii=False))
+        return 0
+    for number, translation in enumerate(found):
+        print(translation)
+        if aligned:
+            _show(aligned[number])
     return 0
+
+
+def _show(aligned: "Aligned") -> None:
+    """Each token of the target, with the token of the source that it was read from before others."""
+    for token, weights in zip(aligned.target, aligned.weights, strict=True):
+        best = max(range(len(weights)), key=weights.__getitem__)
+        print(f"  {token!r:20} {weights[best]:6.1%}  {aligned.source[best]!r}")

@@ -13,7 +13,9 @@ from groundup.data.sources import read
 from groundup.errors import UserError
 
 # Words, or where a script has no spaces, characters.
-_UNITS = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]|[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]+\s*")
+_UNSPACED = r"\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+_UNITS = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_SPACED = re.compile(rf"[^{_UNSPACED}]")
 _LENGTH = 24
 _READ_BYTES = 4 << 20
 
@@ -48,7 +50,7 @@ def _passages(sources: Sequence[str], field: str, length: int) -> list[list[str]
     for part in read(sources, field=field, split="none"):
         # Every word is followed by a space, or its place would tell of it.
         units = [
-            unit.rstrip() + " " if unit.isascii() else unit
+            f"{unit} " if _SPACED.match(unit) else unit
             for unit in _UNITS.findall(part.data.decode("utf-8", "replace"))
         ]
         passages += [units[first : first + length] for first in range(0, len(units) - length + 1, length)]

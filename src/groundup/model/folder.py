@@ -79,9 +79,17 @@ def load(folder: Path | str) -> LoadedModel:
 
 
 def load_any(folder: Path | str) -> Loaded:
-    """As `load`, of any family that reads text."""
+    """As `load`, of any family that reads text; UserError also for a tokenizer that is another model's."""
     folder = model_folder(Path(folder))
-    return Loaded(load_weights(folder), load_tokenizer(folder))
+    loaded = Loaded(load_weights(folder), load_tokenizer(folder))
+    # Special tokens are often added behind those that the model was made for, and never read.
+    most, size = loaded.model.shape.vocabulary_size, loaded.tokenizer.vocabulary_size
+    special = set(loaded.tokenizer.special_tokens.values())
+    if any(number not in special for number in range(most, size)):
+        raise UserError(
+            f"{folder}: the tokenizer has {size:,} tokens, but the model only {most:,}; put the tokenizer there that the model was trained with"
+        )
+    return loaded
 
 
 def load_weights(folder: Path | str) -> Model:

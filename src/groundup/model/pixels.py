@@ -1,5 +1,6 @@
 """What classifiers of images have in common: their options, and how rows of pixels become images."""
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -15,10 +16,10 @@ class ImageOptions(Options):
     classes: int = Field(default=10, ge=2)
 
 
-def images_of(pixels_BN: Tensor, options: ImageOptions) -> Tensor:
-    """Rows of pixels 0..255, one channel after the other, as images (B, channels, side, side) from -1 to 1.
+def images_of(pixels_BN: Tensor, options: ImageOptions, dtype: torch.dtype) -> Tensor:
+    """Rows of pixels 0..255, one channel after the other, as images (B, channels, side, side).
 
-    UserError where they are not so many as the options say.
+    Values are from -1 to 1, in `dtype`. UserError where they are not so many as the options say.
     """
     side, channels = options.image_side, options.channels
     if pixels_BN.shape[1] != channels * side * side:
@@ -26,4 +27,4 @@ def images_of(pixels_BN: Tensor, options: ImageOptions) -> Tensor:
             f"the images have {pixels_BN.shape[1]} pixels, but model.options.image_side={side} and "
             f"model.options.channels={channels} ask for {channels * side * side}; set them as the images are"
         )
-    return (pixels_BN.float() / 127.5 - 1.0).unflatten(1, (channels, side, side))
+    return (pixels_BN.float() / 127.5 - 1.0).to(dtype).unflatten(1, (channels, side, side))

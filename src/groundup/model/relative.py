@@ -30,9 +30,10 @@ class View(NamedTuple):
     def of_all(cls, visible_BTS: Tensor, segments_BS: Tensor | None) -> Self:
         """Of a query at each of the last T of S tokens; `segments_BS` numbers the segment of each token."""
         length, num_keys = visible_BTS.shape[-2:]
-        ahead_TS = torch.arange(num_keys) - torch.arange(length)[:, None]
+        device = visible_BTS.device
+        ahead_TS = torch.arange(num_keys, device=device) - torch.arange(length, device=device)[:, None]
         differs = None if segments_BS is None else segments_BS[:, -length:, None] != segments_BS[:, None, :]
-        return cls(visible_BTS, (length + ahead_TS).to(visible_BTS.device)[None], differs)
+        return cls(visible_BTS, (length + ahead_TS)[None], differs)
 
     def at(self, positions_BN: Tensor) -> Self:
         """Of the queries at some positions of T alone, (B, N)."""

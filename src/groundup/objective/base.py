@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from groundup.errors import UserError
 from groundup.shape import Shape
 
 # A target that does not count.
@@ -125,6 +126,16 @@ class Setting:
     border: int | None = None
     starts_word_V: npt.NDArray[np.bool_] | None = None
     label_smoothing: float = 0.0
+
+
+def refuse_border(setting: Setting) -> None:
+    """UserError where documents were to be kept apart, by an objective whose models cannot."""
+    if setting.border is not None:
+        family = setting.shape.family if setting.shape else "of this objective"
+        raise UserError(
+            f"data.packing=documents is not for the family {family}, whose tokens see the whole window; "
+            "leave data.packing unset"
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from groundup.objective.base import Loss, Objective, Setting, TensorBatch, Windows, judged, tokens_of
+from groundup.objective.base import (
+    Loss,
+    Objective,
+    Setting,
+    TensorBatch,
+    Windows,
+    judged,
+    refuse_border,
+    tokens_of,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,7 @@ class BidirectionalBatch(TensorBatch):
 
 def bidirectional(setting: Setting) -> Objective:
     """Both directions' predictions count alike."""
+    refuse_border(setting)
     return Objective(collate, partial(loss, label_smoothing=setting.label_smoothing))
 
 

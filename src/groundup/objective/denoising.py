@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from groundup.errors import UserError
-from groundup.objective.base import Objective, Setting, Windows, row_generators
+from groundup.objective.base import Objective, Setting, Windows, refuse_border, row_generators
 from groundup.objective.translation import TranslationBatch, loss
 
 Mask = npt.NDArray[np.bool_]
@@ -21,6 +21,7 @@ NOISE_DENSITY, MEAN_SPAN = 0.15, 3.0
 def denoising(setting: Setting) -> Objective:
     """Windows of text; UserError where they would need more sentinels than the family has."""
     assert setting.shape is not None
+    refuse_border(setting)
     names = [name for name in setting.special if name.startswith("<|extra_")]
     sentinels = np.array([setting.special[f"<|extra_{number}|>"] for number in range(len(names))], np.int64)
     _, num_spans = noise_counts(setting.shape.context)

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from groundup.errors import UserError
-from groundup.objective.base import Setting, Windows
+from groundup.objective.base import Setting, Windows, refuse_border
 
 _SHARE = 0.15
 _NGRAMS = (0.4, 0.3, 0.2, 0.1)
@@ -19,11 +18,7 @@ class EncoderRows:
 
     def __init__(self, setting: Setting):
         assert setting.shape is not None, "an encoder's objective needs its shape"
-        if setting.border is not None:
-            raise UserError(
-                f"data.packing=documents is not for the family {setting.shape.family}, whose tokens see the whole "
-                "window; leave data.packing unset"
-            )
+        refuse_border(setting)
         self.cls, self.sep = setting.special["<|cls|>"], setting.special["<|sep|>"]
         self.context = setting.shape.context
         self.is_special_V = np.zeros(setting.shape.vocabulary_size, np.bool_)

@@ -14,10 +14,11 @@ from groundup.data.word_order import word_order
 from groundup.errors import UserError
 from groundup.model.base import TextModel
 from groundup.model.folder import load_any
-from groundup.pipeline.build import build, resume
+from groundup.pipeline.build import build, check_recipe, resume
+from groundup.pipeline.continuing import refuse_other
 from groundup.pipeline.display import Display
 from groundup.plan.figures import Answer, Chart, Column, Series, Table, Value
-from groundup.recipe import load, recipe_of
+from groundup.recipe import Recipe, load, recipe_of
 from groundup.run import Run, read_rows
 from groundup.seeds import derive
 from groundup.shape import FAMILIES, family
@@ -82,16 +83,35 @@ def text_families() -> list[str]:
 def compare(question: Question, display: Display) -> Answer:
     """Train each family, or find it trained in `question.out`, and ask it; what came of it.
 
-    A family that fails is told of and left out. UserError for names, files or sources that are not there, before
-    any time is spent; train.trainer.Interrupted after a signal: asked again, it goes on from there.
+    A family that fails is told of and left out. UserError for names, files or sources that are not there, and for
+    runs in `question.out` that were trained otherwise, before any time is spent, and where no family could be
+    trained; train.trainer.Interrupted after a signal: asked again, it goes on from there.
     """
     for name in question.families:
-        if family(name).examples not in {"text", "words"}:
-            raise UserError(f"{name} does not learn from plain text; compare {', '.join(text_families())}")
+        _check(name, question)
     tasks = _tasks(question)
-    pairs = [file for path in question.similarities if isinstance(file := read_file(path), Pairs)]
+    pairs = [_pairs(path) for path in question.similarities]
     results = [_compared(name, question, tasks, pairs, display) for name in question.families]
+    if not any(result.outcome for result in results):
+        raise UserError(f"no family could be trained; {results[0].family}: {results[0].error}")
     return _answer(question, tasks, pairs, results)
+
+
+def _check(name: str, question: Question) -> None:
+    """Refuse what could never be compared, or was trained in another way already."""
+    if family(name).examples not in {"text", "words"}:
+        raise UserError(f"{name} does not learn from plain text; compare {', '.join(text_families())}")
+    recipe, run = _recipe(name, question), Run(question.out / name)
+    check_recipe(recipe)
+    if run.recipe_file.is_file():
+        refuse_other(run.folder, run.recipe, recipe)
+
+
+def _pairs(path: Path) -> Pairs:
+    pairs = read_file(path)
+    if not isinstance(pairs, Pairs):
+        raise UserError(f"{path} holds analogies; --similarity needs lines `word word score`")
+    return pairs
 
 
 def _tasks(question: Question) -> list[Task]:
@@ -128,8 +148,12 @@ def _trained(name: str, run: Run, question: Question, display: Display) -> dict[
     """The outcome of the family's ready recipe with the budget and text of all."""
     if run.recipe_file.is_file():
         return resume(run, display)
+    return build(_recipe(name, question), run.folder, display)
+
+
+def _recipe(name: str, question: Question) -> Recipe:
     common = {"budget": question.budget, "data.sources": list(question.sources), "seed": question.seed}
-    return build(load(recipe_of(name), common | question.settings), run.folder, display)
+    return load(recipe_of(name), common | question.settings)
 
 
 def _asked(name: str, run: Run, tasks: Sequence[Task], pairs: Sequence[Pairs]) -> dict[str, float | None]:
@@ -188,6 +212,11 @@ def _answer(
     notes = [
         "the loss of one objective says nothing beside that of another: held-out answers are asked for by each "
         "family's own; probes are linear classifiers on the mean of frozen features",
+        *(
+            f"{result.family} goes a number of times through the text (model.options.epochs), whatever the budget"
+            for result in good
+            if family(result.family).examples == "words"
+        ),
         *(f"{result.family}: {result.error}" for result in results if result.error),
     ]
     return Answer(

@@ -22,6 +22,15 @@ def continue_run(folder: Path, recipe: Recipe | None) -> Run:
     if recipe is None or run.finished:
         return run
     own = run.recipe
+    refuse_other(folder, own, recipe)
+    if own.parallel != recipe.parallel:
+        own.parallel = recipe.parallel
+        run.save_recipe(own)
+    return run
+
+
+def refuse_other(folder: Path, own: Recipe, recipe: Recipe) -> None:
+    """UserError where `recipe` asks for anything else than the recipe of the run in `folder` says."""
     for field in known_fields():
         wanted, there = _value(recipe, field), _value(own, field)
         if not field.startswith(_MAY_DIFFER) and wanted not in _LEFT_OPEN and wanted != there:
@@ -29,10 +38,6 @@ def continue_run(folder: Path, recipe: Recipe | None) -> Run:
                 f"{folder} holds a run with {field}={there}, not {wanted}; leave it as it was to continue, "
                 "or choose another folder with --out"
             )
-    if own.parallel != recipe.parallel:
-        own.parallel = recipe.parallel
-        run.save_recipe(own)
-    return run
 
 
 def _value(recipe: Recipe, field: str) -> Any:

@@ -15,18 +15,18 @@ from groundup.data.labelled import LabelledRows, LabelledTexts, encode_texts, re
 from groundup.data.pairs import read_pairs
 from groundup.errors import UserError, nearest
 from groundup.model.base import TextModel
-from groundup.model.folder import load_any, save
+from groundup.model.folder import load_weights, model_folder, save
 from groundup.model.initialise import initialise
 from groundup.pipeline.bars import amount_bars
 from groundup.pipeline.numbers import human, seconds_text
 from groundup.seeds import derive
 from groundup.serve.translate import translator
 from groundup.tokenizer import Tokenizer
-from groundup.tokenizer.load import AnyTokenizer
+from groundup.tokenizer.load import AnyTokenizer, load_tokenizer
 from groundup.train.device import set_threads
 from groundup.tune.epochs import Epoch, OnProgress
 from groundup.tune.finetune import Finetuned, FinetuneSettings, finetune, save_classifier
-from groundup.tune.freezing import check_mode
+from groundup.tune.freezing import freeze
 from groundup.tune.translating import FinetunedTranslation, finetune_translation
 
 FROM_SCRATCH = "from scratch"
@@ -75,10 +75,8 @@ def run(task: str, question: Question, console: Console) -> dict[str, Any]:
 
 def classify(question: Question, console: Console) -> dict[str, Any]:
     """Learn the labels of texts in each of the ways asked for, and keep the classifier that did best."""
-    for mode in question.modes:
-        if mode != FROM_SCRATCH:
-            check_mode(mode)
     body, tokenizer = load_text_model(question.model)
+    _check_modes(body, question)
     texts = read_parts(
         question.data,
         question.valid,
@@ -125,6 +123,11 @@ def translate(question: Question, console: Console) -> dict[str, Any]:
     if not isinstance(tokenizer, Tokenizer):
         raise UserError(f"the tokenizer of {question.model} is not one of groundup's; train one with the model")
     model = translator(body, tokenizer)
+    if question.per_label is not None:
+        raise UserError("--labels is for --task classify: pairs have no labels; give a shorter --data")
+    if "all" in question.freeze:
+        raise UserError("--freeze all leaves a translator nothing to learn; freeze embeddings, first:N or none")
+    _check_modes(model, question)
     fields = {"source_field": question.source_field, "target_field": question.target_field}
     pairs = read_pairs([str(question.data)], **fields)
     if question.valid is None:
@@ -167,10 +170,18 @@ TASKS: dict[str, Callable[[Question, Console], dict[str, Any]]] = {"classify": c
 
 def load_text_model(folder: Path) -> tuple[TextModel, AnyTokenizer]:
     """The model in a run's or model folder, with its tokenizer; UserError where it does not read text."""
-    loaded = load_any(folder)
-    if not isinstance(loaded.model, TextModel):
-        raise UserError(f"{folder} holds a {loaded.model.shape.family}, which does not read text; choose another")
-    return loaded.model, loaded.tokenizer
+    model = load_weights(folder)
+    if not isinstance(model, TextModel):
+        raise UserError(
+            f"{folder} holds a model of the family {model.shape.family}, which does not read text; choose another"
+        )
+    return model, load_tokenizer(model_folder(folder))
+
+
+def _check_modes(body: TextModel, question: Question) -> None:
+    """Refuse a way of training that does not fit the model before any of them takes time."""
+    for mode in question.freeze:
+        freeze(copy.deepcopy(body), mode)
 
 
 def show(figures: dict[str, Any], console: Console) -> None:

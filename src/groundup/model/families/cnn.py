@@ -70,7 +70,7 @@ class CNN(Model):
 
     def forward(self, pixels_BN: Tensor) -> Tensor:
         """Logits (B, classes)."""
-        x_BCHW = images_of(pixels_BN, self.options)
+        x_BCHW = images_of(pixels_BN, self.options, self.classes.weight.dtype)
         for block in self.blocks:
             x_BCHW = block(x_BCHW)
         return self.classes(self.dropout(F.relu(self.hidden(x_BCHW.flatten(1)))))

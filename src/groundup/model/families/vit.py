@@ -75,7 +75,7 @@ class ViT(Model):
 
     def forward(self, pixels_BN: Tensor) -> Tensor:
         """Logits (B, classes)."""
-        x_BTD = self.dropout(self.patches(images_of(pixels_BN, self.options)))
+        x_BTD = self.dropout(self.patches(images_of(pixels_BN, self.options, self.classes.weight.dtype)))
         for block in self.blocks:
             x_BTD = block(x_BTD)
         return self.classes(self.norm(x_BTD)[:, 0])

@@ -45,15 +45,17 @@ class TwoStreamBlock(nn.Module):
         query_BND: Tensor | None,
         memory_BMD: Tensor | None,
         sinusoids_RD: Tensor,
-        content_view: View,
+        content_view: View | None,
         query_view: View | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The content stream (B, T, D) and, where there is one, the query stream (B, N, D)."""
+        """The content stream (B, T, D), as it came if it has no view; and the query stream (B, N, D) or None."""
         tokens_BSD = content_BTD if memory_BMD is None else torch.cat([memory_BMD, content_BTD], dim=1)
         seen = self.attention.see(tokens_BSD, sinusoids_RD)
         if query_BND is not None and query_view is not None:
             query_BND = self._stream(query_BND, seen, query_view)
-        return self._stream(content_BTD, seen, content_view), query_BND
+        if content_view is not None:
+            content_BTD = self._stream(content_BTD, seen, content_view)
+        return content_BTD, query_BND
 
     def _stream(self, x_BTD: Tensor, seen: Seen, view: View) -> Tensor:
         x_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, seen, view)))
@@ -136,7 +138,10 @@ class XLNet(TextModel):
         for index, block in enumerate(self.blocks):
             after.append(content.detach())
             before = memory[index] if memory else None
-            content, query = block(content, query, before, sinusoids_RD, content_view, query_view)
+            # Nobody reads the last content stream where there is a query stream.
+            is_read = query is None or index + 1 < len(self.blocks)
+            view_of_content = content_view if is_read else None
+            content, query = block(content, query, before, sinusoids_RD, view_of_content, query_view)
         return self.dropout(content if query is None else query), after
 
     def text_features(self, ids_BT: Tensor, keep_BT: Tensor | None = None) -> Tensor:

@@ -36,7 +36,7 @@ def finish(job: FamilyJob, model: Model, state: TrainState, clock: Clock) -> dic
         rates = evaluate_rates(job.asking, job.rows.seen, job.rows.held_out)
     clock.lap("evaluate")
     written = job.run.read_json(job.run.plan_file)
-    clock.stages = written["stages"] | {"train": max(clock.stages["train"], state.seconds)}
+    clock.stages |= written["stages"] | {"train": max(clock.stages["train"], state.seconds)}
     outcome = _outcome(job, found, rates, state, clock)
     card = finished_card(job.recipe, written, outcome)
     model_folder.save(job.run.model, model, job.tokenizer, card)

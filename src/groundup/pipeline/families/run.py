@@ -122,7 +122,7 @@ def _step_seconds(
     device: str,
 ) -> float:  # fmt: skip
     """The median time of a step with real rows; the model is moved hardly at all, and is made anew afterwards."""
-    settings = recipe.train.model_copy(update={"micro_batch": recipe.train.micro_batch, "compile": "off"})
+    settings = recipe.train.model_copy(update={"compile": "off"})
     objective = make_objective(recipe, shape, tokenizer)
     step = TrainStep(model, objective, settings, precision=precision, device=device)
     windows = rows.train.windows(0, settings.batch_size or 32)
