@@ -50,7 +50,7 @@ class TokenizerRecipe(_Section):
 class ModelRecipe(_Section):
     """The model's family and shape."""
 
-    family: str = Field(default="qwen3", description="qwen3, llama, gpt2 or qwen3_moe")
+    family: str = Field(default="qwen3", description="qwen3, gpt2, bert, ...; `groundup families` lists them")
     num_layers: int | None = Field(default=None, ge=1)
     width: int | None = Field(default=None, ge=1)
     num_heads: int | None = Field(default=None, ge=1)

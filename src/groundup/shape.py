@@ -198,6 +198,18 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
+def decoder_family(name: str) -> Family:
+    """The same where only decoders are counted; UserError for a family of another kind."""
+    traits = family(name)
+    if not traits.is_decoder:
+        decoders = ", ".join(decoder for decoder, other in FAMILIES.items() if other.is_decoder)
+        raise UserError(
+            f"the planner counts decoders ({decoders}); {name} is none, and its recipe says what it is: "
+            f"`groundup train {name}` measures a step and plans by that"
+        )
+    return traits
+
+
 class Shape(BaseModel):
     """Every number that fixes a model's parameters. Widths and lengths count elements and tokens.
 

@@ -154,7 +154,7 @@ def test_a_tokenizer_of_another_model_is_refused(tokenizer: Tokenizer, tmp_path:
     larger = Tokenizer.train(["abab"], vocabulary_size=262, special_tokens=SPECIAL)
     larger.save(tmp_path)
     _theirs(shape=SHAPE.model_copy(update={"vocabulary_size": 256})).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="has 262 tokens, but the model only 256; put the tokenizer there"):
+    with pytest.raises(UserError, match="has 262 tokens, but the model only 256; put the tokenizer there that it"):
         model_folder.load_any(tmp_path)
 
 

@@ -13,12 +13,13 @@ from groundup.cli.answers import JsonOption
 def finetune(
     model: Annotated[Path, typer.Argument(help="A run's folder or a model folder of any family that reads text.")],
     data: Annotated[
-        Path, typer.Option(help="Examples to learn from: .jsonl, .csv or .tsv, as they are or compressed.")
+        Path,
+        typer.Option(help="Examples to learn from: .jsonl or .tsv (labels also .csv), as they are or compressed."),
     ],
     task: Annotated[str, typer.Option(help="What is learnt: classify or translate.")] = "classify",
     valid: Annotated[
         Path | None,
-        typer.Option(help="Examples to measure on. Default: a fifth of --data, which is not learnt from."),
+        typer.Option(help="Examples to measure on. Default: a part of --data (a fifth; of pairs 2 %)."),
     ] = None,
     freeze: Annotated[
         list[str] | None,
@@ -55,7 +56,7 @@ def finetune(
         str | None, typer.Option(help="Of pairs: the field of the text to be written.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the split, the order and the head's dropout.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="A folder for the best classifier.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the best one.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
     as_json: JsonOption = False,
 ) -> int:

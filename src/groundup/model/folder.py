@@ -87,7 +87,8 @@ def load_any(folder: Path | str) -> Loaded:
     special = set(loaded.tokenizer.special_tokens.values())
     if any(number not in special for number in range(most, size)):
         raise UserError(
-            f"{folder}: the tokenizer has {size:,} tokens, but the model only {most:,}; put the tokenizer there that the model was trained with"
+            f"{folder}: the tokenizer has {size:,} tokens, but the model only {most:,}; put the "
+            "tokenizer there that it was trained with"
         )
     return loaded
 
@@ -116,6 +117,8 @@ def model_folder(folder: Path) -> Path:
     for candidate in (folder, folder / "model"):
         if (candidate / "config.json").is_file():
             return candidate
+    if any((candidate / "words.json").is_file() for candidate in (folder, folder / "model")):
+        raise UserError(f"{folder} holds word vectors, which `groundup neighbours` and `groundup words` read")
     if (folder / "recipe.toml").is_file():
         raise UserError(
             f"the run in {folder} has no model yet; finish it with `groundup build --resume --out {folder}`"

@@ -23,7 +23,7 @@ from groundup.run import Run, read_rows
 from groundup.seeds import derive
 from groundup.shape import FAMILIES, family
 from groundup.tune.features import text_vectors
-from groundup.tune.probe import probe_similarity, probe_vectors
+from groundup.tune.probe import probe_similarity, probe_vectors, require_probes
 from groundup.words import WordVectors
 from groundup.words.evaluation import Pairs, read_file, similarity
 from groundup.words.features import mean_vectors
@@ -89,6 +89,7 @@ def compare(question: Question, display: Display) -> Answer:
     """
     for name in question.families:
         _check(name, question)
+    require_probes()
     tasks = _tasks(question)
     pairs = [_pairs(path) for path in question.similarities]
     results = [_compared(name, question, tasks, pairs, display) for name in question.families]
@@ -192,11 +193,11 @@ def _answer(
     columns = [
         Column("family", "Family"),
         Column("parameters", "Parameters", "count"),
-        Column("tokens", "Tokens", "tokens"),
+        Column("tokens", "Read", "tokens"),
         Column("train_seconds", "Trained", "seconds"),
-        Column("bits_per_byte", "Bits per byte", "bits per byte"),
-        Column("loss", "Loss", "nats per token"),
-        Column("baseline_loss", "By rates alone", "nats per token"),
+        Column("bits_per_byte", "Held-out text", "bits per byte"),
+        Column("loss", "Loss"),
+        Column("baseline_loss", "By rates alone"),
         *(Column(task.name, f"{task.name} (chance {task.chance:.0%})", "share") for task in tasks),
         *(Column(scored.name, f"{scored.name} (Spearman)") for scored in pairs),
     ]
@@ -210,8 +211,8 @@ def _answer(
         for result in good
     ]
     notes = [
-        "the loss of one objective says nothing beside that of another: held-out answers are asked for by each "
-        "family's own; probes are linear classifiers on the mean of frozen features",
+        "the loss of one objective (nats an answer; of GloVe a squared error) says nothing beside that of another; "
+        "probes are linear classifiers on the mean of frozen features",
         *(
             f"{result.family} goes a number of times through the text (model.options.epochs), whatever the budget"
             for result in good
@@ -241,7 +242,7 @@ def _bars(tasks: Sequence[Task], results: Sequence[Compared]) -> list[Chart]:
     if writers:
         bits = [result.outcome["bits_per_byte"] for result in writers]
         series = [Series("held-out text", [result.family for result in writers], bits)]
-        charts.append(Chart("bits_per_byte", "Bits per byte", "bars", "", "bits", "", "bits per byte", series))
+        charts.append(Chart("bits_per_byte", "Bits per byte", "bars", "", "bits per byte", "", "", series))
     return charts
 
 

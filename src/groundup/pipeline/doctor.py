@@ -19,6 +19,7 @@ from groundup.plan.hardware import Hardware
 from groundup.processor import bf16_instructions
 from groundup.recipe import DataRecipe, TrainRecipe, load, ready_recipes
 from groundup.run import Run
+from groundup.shape import family
 from groundup.tokenizer import native
 
 _LEAST_FREE_BYTES = 2 << 30
@@ -122,7 +123,8 @@ def _run(run: Run) -> Iterator[Finding]:
     if not run.plan_file.is_file():
         yield Finding(False, f"It has no plan yet; `groundup build --resume --out {run.folder}` makes it.")
         return
-    for side in ("train", "held-out"):
+    reads_text = family(run.recipe.model.family).examples == "text"
+    for side in ("train", "held-out") if reads_text else ():
         try:
             shards = Shards.open(run.shards / side, verify=True)
             yield Finding(True, f"The {side} shards are intact: {shards.num_tokens:,} tokens.")

@@ -15,10 +15,11 @@ from groundup.data.labelled import LabelledRows, LabelledTexts, encode_texts, re
 from groundup.data.pairs import read_pairs
 from groundup.errors import UserError, nearest
 from groundup.model.base import TextModel
-from groundup.model.folder import load_weights, model_folder, save
+from groundup.model.folder import model_folder, save
 from groundup.model.initialise import initialise
 from groundup.pipeline.bars import amount_bars
 from groundup.pipeline.numbers import human, seconds_text
+from groundup.pipeline.stored_models import open_model
 from groundup.seeds import derive
 from groundup.serve.translate import translator
 from groundup.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ from groundup.train.device import set_threads
 from groundup.tune.epochs import Epoch, OnProgress
 from groundup.tune.finetune import Finetuned, FinetuneSettings, finetune, save_classifier
 from groundup.tune.freezing import freeze
-from groundup.tune.translating import FinetunedTranslation, finetune_translation
+from groundup.tune.translating import FinetunedTranslation, finetune_translation, freeze_translator
 
 FROM_SCRATCH = "from scratch"
 # Of pairs of which none are given to measure on.
@@ -76,7 +77,8 @@ def run(task: str, question: Question, console: Console) -> dict[str, Any]:
 def classify(question: Question, console: Console) -> dict[str, Any]:
     """Learn the labels of texts in each of the ways asked for, and keep the classifier that did best."""
     body, tokenizer = load_text_model(question.model)
-    _check_modes(body, question)
+    for mode in question.freeze:
+        freeze(copy.deepcopy(body), mode)  # refused before any of the ways takes time
     texts = read_parts(
         question.data,
         question.valid,
@@ -125,9 +127,8 @@ def translate(question: Question, console: Console) -> dict[str, Any]:
     model = translator(body, tokenizer)
     if question.per_label is not None:
         raise UserError("--labels is for --task classify: pairs have no labels; give a shorter --data")
-    if "all" in question.freeze:
-        raise UserError("--freeze all leaves a translator nothing to learn; freeze embeddings, first:N or none")
-    _check_modes(model, question)
+    for mode in question.freeze:
+        freeze_translator(copy.deepcopy(model), mode)  # refused before any of the ways takes time
     fields = {"source_field": question.source_field, "target_field": question.target_field}
     pairs = read_pairs([str(question.data)], **fields)
     if question.valid is None:
@@ -170,18 +171,12 @@ TASKS: dict[str, Callable[[Question, Console], dict[str, Any]]] = {"classify": c
 
 def load_text_model(folder: Path) -> tuple[TextModel, AnyTokenizer]:
     """The model in a run's or model folder, with its tokenizer; UserError where it does not read text."""
-    model = load_weights(folder)
+    _, model, tokenizer = open_model(folder)
     if not isinstance(model, TextModel):
         raise UserError(
             f"{folder} holds a model of the family {model.shape.family}, which does not read text; choose another"
         )
-    return model, load_tokenizer(model_folder(folder))
-
-
-def _check_modes(body: TextModel, question: Question) -> None:
-    """Refuse a way of training that does not fit the model before any of them takes time."""
-    for mode in question.freeze:
-        freeze(copy.deepcopy(body), mode)
+    return model, load_tokenizer(model_folder(folder)) if tokenizer is None else tokenizer
 
 
 def show(figures: dict[str, Any], console: Console) -> None:

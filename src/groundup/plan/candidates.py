@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from groundup.errors import UserError
 from groundup.recipe import ModelRecipe
-from groundup.shape import Shape, family
+from groundup.shape import Shape, decoder_family, family
 
 # (layers, width): depth grows with width, as in the ladders of nanochat and OLMo.
 _LADDER = (
@@ -55,7 +55,7 @@ def ladder(model: ModelRecipe, vocabulary_size: int, context: int) -> list[Shape
 
 def _complete(model: ModelRecipe, num_layers: int, width: int, vocabulary_size: int, context: int) -> Shape:
     """Fill in heads and feed-forward width for a model of this depth and width."""
-    traits = family(model.family)
+    traits = decoder_family(model.family)
     head_width = model.head_width or _head_width(width, model.num_heads)
     per_token = model.experts_per_token or (_EXPERTS_PER_TOKEN if traits.experts else None)
     num_heads = model.num_heads or max(1, width // head_width)

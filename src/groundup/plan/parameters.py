@@ -1,6 +1,6 @@
 """How many parameters a shape has, by category: arithmetic on its numbers, equal to what torch counts."""
 
-from groundup.shape import Shape, family
+from groundup.shape import Shape, decoder_family, family
 
 CATEGORIES = (
     "embedding",
@@ -20,7 +20,7 @@ CATEGORIES = (
 
 def ledger(shape: Shape) -> dict[str, int]:
     """Parameters by category, biases counted with their matrices; a tied unembedding counts 0."""
-    traits = family(shape.family)
+    traits = decoder_family(shape.family)
     width, layers, bias = shape.width, shape.num_layers, int(traits.bias)
     inner = shape.total_feedforward_width
     heads_width = shape.num_heads * shape.head_width

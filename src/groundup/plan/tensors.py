@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
-from groundup.shape import Shape, family
+from groundup.shape import Shape, decoder_family
 
 
 class Tensors(NamedTuple):
@@ -34,7 +34,7 @@ def size_text(dimensions: Sequence[int]) -> str:
 
 def tensors_of(shape: Shape) -> dict[str, list[Tensors]]:
     """The tensors of each category; matrices are out × in, as torch keeps them; experts' are stacked."""
-    traits = family(shape.family)
+    traits = decoder_family(shape.family)
     layers, width, inner = shape.num_layers, shape.width, shape.expert_width or shape.feedforward_width
     heads_width = shape.num_heads * shape.head_width
     kv_width = shape.num_kv_heads * shape.head_width

@@ -20,12 +20,15 @@ def figures(facts: dict[str, Any]) -> dict[str, Figure]:
     if not curves["loss"]["step"]:
         return {}
     size, unit = clock(curves["loss"]["seconds"][-1] or 0.0)
-    axes = {"step": "step", "tokens": "tokens", "seconds": f"training time ({unit})"}
+    answers = "answers" if facts["by_objective"] else "tokens"
+    axes = {"step": "step", "tokens": answers, "seconds": f"training time ({unit})"}
     built = {
         "loss": _loss(facts),
         "lr": _learning_rate(curves),
         "grad_norm": _gradient(curves, facts["clip"]),
-        "throughput": _throughput(curves, facts["plan"].get("tokens_per_second")),
+        "throughput": _throughput(
+            curves, answers, None if facts["by_objective"] else facts["plan"].get("tokens_per_second")
+        ),
     }
     if any(value is not None for value in curves["validation_accuracy"]["values"]):
         built["accuracy"] = _accuracy(curves, facts["measured"].get("baseline_accuracy"))
@@ -42,10 +45,12 @@ def clock(longest: float) -> tuple[float, str]:
 
 
 def _loss(facts: dict[str, Any]) -> Figure:
-    """Loss on training batches and on held-out text, in bits per byte wherever bytes per token are known."""
+    """Loss on training batches and held-out rows; a decoder's in bits per byte where bytes per token are known."""
     curves, plan, factor = facts["curves"], facts["plan"], facts["bits_per_byte_per_nat"]
-    factor = None if facts["by_objective"] else factor
-    unit = "bits per byte" if factor else "nats per token"
+    by_objective = facts["by_objective"]
+    factor = None if by_objective else factor
+    unit = "bits per byte" if factor else "nats an answer" if by_objective else "nats per token"
+    kind = "rows" if by_objective else "text"
     in_unit = {
         name: curves[name] | {"values": [_times(value, factor or 1.0) for value in curves[name]["values"]]}
         for name in ("loss", "loss_smooth")
@@ -55,8 +60,8 @@ def _loss(facts: dict[str, Any]) -> Figure:
     figure = _figure(
         [
             _faint(in_unit["loss"], "each batch"),
-            _line(in_unit["loss_smooth"], "training text", "train", hover),
-            _line(held_out, "held-out text", "held-out", hover)
+            _line(in_unit["loss_smooth"], f"training {kind}", "train", hover),
+            _line(held_out, f"held-out {kind}", "held-out", hover)
             | {
                 "mode": "lines+markers",
                 "cliponaxis": False,
@@ -97,13 +102,14 @@ def _gradient(curves: dict[str, Curve], clip: float) -> Figure:
     return figure
 
 
-def _throughput(curves: dict[str, Curve], predicted: float | None) -> Figure:
-    hover = "%{y:.3s} tokens/s"
+def _throughput(curves: dict[str, Curve], counted: str, predicted: float | None) -> Figure:
+    """What is counted is what the rows of metrics count: of other families the answers, not what was read."""
+    hover = f"%{{y:.3s}} {counted}/s"
     lines = [
         _faint(curves["tokens_per_second"], "each step"),
-        _line(curves["tokens_per_second_smooth"], "tokens per second", "train", hover),
+        _line(curves["tokens_per_second_smooth"], f"{counted} per second", "train", hover),
     ]
-    figure = _figure(lines, "tokens per second")
+    figure = _figure(lines, f"{counted} per second")
     figure["layout"]["yaxis"] |= {"rangemode": "tozero", "tickformat": "~s"}
     figure["layout"]["shapes"] = [_level(predicted)] if predicted else []
     return figure

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from groundup.run import Run, read_rows
-from groundup.shape import Shape
+from groundup.shape import Shape, family
 from groundup.studio.curves import Columns, curves, last, read_metrics
 from groundup.studio.ledger import ledger_rows
 from groundup.studio.vocabulary import vocabulary_figures
@@ -22,6 +22,11 @@ _TOTALS = (
     ("flops", "Computation", "flops"),
 )
 _RATES = (("tokens_per_second", "Tokens per second", "count"), ("peak_bytes", "Peak memory", "bytes"))
+_IMAGE_NAMES = {
+    "tokens": "Pixels",
+    "epochs": "Passes over the images",
+    "tokens_per_second": "Pixels per second",
+}
 _LOSS = (("bits_per_byte", "Bits per byte", "bits"),)
 
 
@@ -33,6 +38,7 @@ def summary(run: Run) -> dict[str, Any]:
     recipe = run.recipe
     plan, outcome = run.read_json(run.plan_file), run.read_json(run.outcome_file)
     train, validation = read_metrics(run)
+    reads = family(recipe.model.family).examples
     measured = outcome or _so_far(plan, train, validation)
     shape = Shape.model_validate(plan["shape"]) if plan else None
     ledger = plan["ledger"] if "ledger" in plan else ledger_rows(shape) if shape else []
@@ -41,13 +47,14 @@ def summary(run: Run) -> dict[str, Any]:
         "description": recipe.description,
         "finished": run.finished,
         "by_objective": "baseline_loss" in outcome or "ledger" in plan,
+        "reads": reads,
         "by_clock": plan.get("budget", {}).get("kind") == "seconds",
         "budget": plan.get("budget", {}).get("text", recipe.budget),
         "plan": plan,
         "measured": measured,
         "share_done": _share_done(measured, plan, run.finished),
         "verdict": _verdict(plan, outcome),
-        "comparison": _comparison(plan, measured, run.finished),
+        "comparison": _comparison(plan, measured, run.finished, _IMAGE_NAMES if reads == "images" else {}),
         "curves": curves(train, validation),
         "bits_per_byte_per_nat": _bits_per_byte_per_nat(measured),
         "clip": recipe.train.clip,
@@ -68,14 +75,17 @@ def _so_far(plan: dict[str, Any], train: Columns, validation: Columns) -> dict[s
     step, measurement = last(train), last(validation)
     reached: dict[str, Any] = {"parameters": plan["parameters"]} if plan else {}
     if step:
+        # Rows of metrics count answers; where a position is not one answer, what was read follows from the steps.
+        by_rows = "row_tokens" in plan
+        tokens = step["step"] * plan["batch_size"] * plan["row_tokens"] if by_rows else step["tokens"]
         reached |= {
             "steps": int(step["step"]),
-            "tokens": int(step["tokens"]),
+            "tokens": int(tokens),
             "train_seconds": step["seconds"],
-            "tokens_per_second": step["tokens"] / step["seconds"] if step["seconds"] else None,
+            "tokens_per_second": tokens / step["seconds"] if step["seconds"] else None,
         }
         if plan:
-            done = step["tokens"] / plan["tokens"]
+            done = tokens / plan["tokens"]
             reached |= {name: plan[name] * done for name in ("epochs", "flops")}
     if measurement:
         loss, bits, accuracy = (measurement[name] for name in ("val_loss", "val_bits_per_byte", "val_accuracy"))
@@ -109,10 +119,12 @@ def _verdict(plan: dict[str, Any], outcome: dict[str, Any]) -> str | None:
     return "above" if bits > plan["bits_per_byte_high"] else "within"
 
 
-def _comparison(plan: dict[str, Any], measured: dict[str, Any], finished: bool) -> list[dict[str, Any]]:
+def _comparison(
+    plan: dict[str, Any], measured: dict[str, Any], finished: bool, names: dict[str, str]
+) -> list[dict[str, Any]]:
     """Rows of predicted and measured values; `miss` is measured / predicted - 1 where that is meaningful.
 
-    `place` and `range` are where the measured value and the predicted interval lie on a gauge, see `_on_gauge`.
+    `names` are used in the place of the usual ones. `place` and `range` are where the measured value and the predicted interval lie on a gauge, see `_on_gauge`.
     """
     rows = []
     for field, name, unit in (*_LOSS, *_TOTALS, *_RATES):
@@ -124,7 +136,7 @@ def _comparison(plan: dict[str, Any], measured: dict[str, Any], finished: bool) 
         bounds = [plan[f"{field}_{bound}"] for bound in ("low", "high") if f"{field}_{bound}" in plan]
         rows.append(
             {
-                "name": name,
+                "name": names.get(field, name),
                 "field": field,
                 "unit": unit,
                 "predicted": predicted,

@@ -46,7 +46,7 @@ def probe_classification(
     Raises:
         UserError: scikit-learn is not installed, or `valid` has a label that `train` has not.
     """
-    _logistic_regression()  # tells what is not installed before time is spent
+    require_probes()
     started = time.monotonic()
     ids_NT = encode_texts(train.texts + valid.texts, tokenizer, model.shape.context)
     vectors_NE = text_vectors(model, ids_NT, on_progress=on_progress)
@@ -57,6 +57,11 @@ def probe_classification(
         feature_width=model.feature_width,
         seconds=time.monotonic() - started,
     )
+
+
+def require_probes() -> None:
+    """UserError, before any time is spent, where scikit-learn is not installed."""
+    _logistic_regression()
 
 
 def probe_vectors(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from groundup.data.pairs import Pair, pair_rows
 from groundup.errors import UserError
@@ -42,6 +43,13 @@ class FinetunedTranslation:
         return float(self.scores["bleu"])
 
 
+def freeze_translator(model: Translator, mode: str) -> list[str]:
+    """As `freezing.freeze`; UserError also where nothing is left to be learnt."""
+    if mode == "all":
+        raise UserError("--freeze all leaves a translator nothing to learn; freeze embeddings, first:N or none")
+    return freeze(model, mode)
+
+
 def finetune_translation(
     model: Translator,
     tokenizer: Tokenizer,
@@ -53,13 +61,10 @@ def finetune_translation(
 ) -> FinetunedTranslation:
     """Go `settings.epochs` times through the pairs; `model` changes but for what `mode` (see `freezing`) keeps.
 
-    `skipped` pairs were too long for the model's context. UserError where the mode does not fit the model or
-    leaves nothing to be learnt.
+    `skipped` pairs were too long for the model's context. UserError where the mode does not fit the model.
     """
-    if mode == "all":
-        raise UserError("--freeze all leaves a translator nothing to learn; freeze embeddings, first:N or none")
     started = time.monotonic()
-    frozen = freeze(model, mode)
+    frozen = freeze_translator(model, mode)
     setting = Setting(
         shape=model.shape, special=tokenizer.special_tokens, label_smoothing=_LABEL_SMOOTHING, seed=settings.seed
     )
@@ -84,7 +89,8 @@ def finetune_translation(
         derive(settings.seed, "dropout"),
     )
     trained = run_epochs(task, recipe, settings.epochs, settings.patience, on_progress)
-    scored = valid[:MOST_SCORED]
+    fitting = (pair for pair in valid if len(tokenizer.encode_array(pair[0])) <= model.shape.context)
+    scored = list(islice(fitting, MOST_SCORED))
     found = translate(model.eval(), tokenizer, [source for source, _ in scored], beams=1)
     return FinetunedTranslation(
         model=model,

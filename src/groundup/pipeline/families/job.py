@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from groundup.errors import UserError
 from groundup.model.base import Model, ReadsSpelling, ReadsVectors
 from groundup.model.registry import build_any
 from groundup.objective import OBJECTIVES, Objective, Setting
@@ -61,18 +62,25 @@ def make_objective(
     if tokenizer is None:
         return make(setting)
     border = tokenizer.end_of_text if recipe.data.packing == "documents" else None
+    if border is not None and family(shape.family).objective == "causal":
+        raise UserError(
+            f"data.packing=documents is for models with attention, which {shape.family} has not; use stream"
+        )
     return make(
         replace(setting, special=tokenizer.special_tokens, border=border, starts_word_V=starts_word(tokenizer))
     )
 
 
-def make_model(recipe: Recipe, shape: Shape, tokenizer: Tokenizer | None, device: str) -> Model:
-    """A new model, which has been told of its tokens' spelling, and of word vectors, where it asks for them."""
+def make_model(recipe: Recipe, run: Run, shape: Shape, tokenizer: Tokenizer | None, device: str) -> Model:
+    """A new model, which has been told of its tokens' spelling, and of word vectors, where it asks for them.
+
+    The file or folder of vectors is looked for in the run's folder first.
+    """
     model = build_any(shape, derive(recipe.seed, "weights"), device)
     if tokenizer is not None and isinstance(model, ReadsSpelling):
         model.read_spelling(_token_bytes(tokenizer))
     if tokenizer is not None and isinstance(model, ReadsVectors) and (named := shape.options.get("vectors")):
-        path = Path(named)
+        path = run.folder / named if (run.folder / named).exists() else Path(named)
         vectors = read_vectors(vectors_file(path) if path.is_dir() else path)
         texts = [token.decode("utf-8", "replace") for token in _token_bytes(tokenizer)]
         model.read_vectors(dict(zip(vectors.words, vectors.vectors, strict=True)), texts)

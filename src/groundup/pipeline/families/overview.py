@@ -28,15 +28,15 @@ _LEARNS = {
     "word2vec": "words beside a word",
     "glove": "how often words meet",
 }
-_MEASURED = (
-    Column("parameters", "Parameters", "count"),
-    Column("train_seconds", "Trained", "seconds"),
-    Column("bits_per_byte", "Bits per byte", "bits per byte"),
-    Column("order", "Word order", "share"),
-    Column("sst2", "SST-2", "share"),
-    Column("agnews", "AG News", "share"),
-    Column("waimai_10k", "Waimai", "share"),
-)
+_MEASURED = {
+    "parameters": Column("parameters", "Parameters", "count"),
+    "tokens": Column("tokens", "Tokens", "tokens"),
+    "train_seconds": Column("train_seconds", "Trained", "seconds"),
+    "bits_per_byte": Column("bits_per_byte", "Bits per byte", "bits per byte"),
+    "loss": Column("loss", "Loss, nats"),
+    "baseline_loss": Column("baseline_loss", "By rates alone"),
+}
+_NOT_FIGURES = {"text", "budget", "family"}
 
 
 def families_answer() -> Answer:
@@ -70,11 +70,12 @@ def _measured() -> list[Table]:
     tables = []
     for text in dict.fromkeys(record["text"] for record in records):
         own = [record for record in records if record["text"] == text]
-        columns = [column for column in _MEASURED if any(record.get(column.name) for record in own)]
+        names = [name for name in records[0] if name not in _NOT_FIGURES and any(record[name] for record in own)]
+        columns = [_MEASURED.get(name, Column(name, name, "share")) for name in names]
         tables.append(
             Table(
                 f"measured_{text.replace('-', '_')}",
-                f"Measured on {text}, each {own[0]['budget']} of 2 CPU cores (groundup compare)",
+                f"Measured on {text}, each {own[0]['budget']} (groundup compare)",
                 [Column("family", "Family"), *columns],
                 [[record["family"], *(_number(record[column.name]) for column in columns)] for record in own],
             )

@@ -87,7 +87,7 @@ def _prepare(run: Run, recipe: Recipe, clock: Clock, display: Display) -> None:
     clock.lap("read")
     precision = hardware.precision if recipe.train.precision == "auto" else recipe.train.precision
     set_threads(hardware.threads)
-    model = make_model(recipe, shape, tokenizer, hardware.device)
+    model = make_model(recipe, run, shape, tokenizer, hardware.device)
     seconds = _step_seconds(recipe, model, shape, tokenizer, rows, precision, hardware.device)
     clock.lap("plan")
     plan = given_plan(
@@ -171,7 +171,7 @@ def _train(job: FamilyJob) -> tuple[Model, TrainState]:
     """The loop, new or from the last intact checkpoint."""
     run, recipe, plan = job.run, job.recipe, job.plan
     set_threads(job.hardware.threads)
-    model = make_model(recipe, plan.shape, job.tokenizer, job.hardware.device)
+    model = make_model(recipe, run, plan.shape, job.tokenizer, job.hardware.device)
     checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
     spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
     step = checkpoints.read_state(checkpoint).step if checkpoint else 0

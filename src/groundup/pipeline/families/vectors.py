@@ -14,6 +14,8 @@ from groundup.run import Run
 from groundup.words.settings import GloveSettings, TextSettings
 
 _EPOCHS, _WINDOW, _MIN_COUNT = 15, 10, 2
+# In the run's own folder, so that the run can be moved.
+_FOLDER = "vectors"
 
 
 def learn_vectors(recipe: Recipe, run: Run, width: int, display: Display) -> None:
@@ -24,5 +26,5 @@ def learn_vectors(recipe: Recipe, run: Run, width: int, display: Display) -> Non
         text.write_text("\n\n".join(side for pair in pairs.pairs for side in pair), "utf-8")
         settings = GloveSettings(dimension=width, window=_WINDOW, epochs=_EPOCHS, seed=recipe.seed)
         source = TextSettings(sources=[str(text)], split="blank-lines", min_count=_MIN_COUNT)
-        words.train(source, settings, run.folder / "vectors", WordBars(Console(quiet=True)))
-    recipe.model.options["vectors"] = str((run.folder / "vectors").resolve())
+        words.train(source, settings, run.folder / _FOLDER, WordBars(Console(quiet=True)))
+    recipe.model.options["vectors"] = _FOLDER
