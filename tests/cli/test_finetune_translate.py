@@ -51,5 +51,13 @@ def test_a_translator_goes_on_learning_and_is_saved(
 def test_what_cannot_be_is_refused(groundup: Callable[..., Result], run: Path, pairs: Path) -> None:
     frozen = groundup("finetune", run, "--task", "translate", "--data", pairs, "--freeze", "all")
     assert frozen.returncode == 2 and "leaves a translator nothing to learn" in frozen.stderr
+    late = groundup(
+        "finetune", run, "--task", "translate", "--data", pairs, "--freeze", "none", "--freeze", "first:9"
+    )
+    assert (
+        late.returncode == 2 and "--freeze first:9" in late.stderr and "none" not in late.stderr.split("error:")[0]
+    )
+    few = groundup("finetune", run, "--task", "translate", "--data", pairs, "--labels", "3")
+    assert few.returncode == 2 and "--labels is for --task classify" in few.stderr
     unknown = groundup("finetune", run, "--task", "transalte", "--data", pairs)
     assert unknown.returncode == 2 and "did you mean 'translate'" in unknown.stderr

@@ -156,6 +156,20 @@ def test_ids_begin_with_the_border_and_are_cut_off_or_padded(tokenizer: Tokenize
     assert encode_texts(["fox"], tokenizer, 512).shape == (1, 1 + len(tokenizer.encode_ordinary("fox")))
 
 
+def test_a_text_stands_in_the_frame_of_its_model() -> None:
+    special = ["<|endoftext|>", "<|cls|>", "<|sep|>"]
+    tokenizer = Tokenizer.train(["a"], 259, special_tokens=special)
+    end, cls, sep = (tokenizer.special_tokens[token] for token in special)
+    letters = tokenizer.encode_ordinary("abcd")
+    assert encode_texts(["abcd", ""], tokenizer, 5, "enclosed").tolist() == [
+        [cls, *letters[:3], sep],
+        [cls, sep, -1, -1, -1],
+    ]
+    assert encode_texts(["abcd", ""], tokenizer, 5, "alone").tolist() == [letters, [end, -1, -1, -1]]
+    with pytest.raises(UserError, match="put the tokenizer there that it was trained with"):
+        encode_texts(["a"], Tokenizer.train(["a"], 257), 5, "enclosed")
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "examples", "labels"),

@@ -15,6 +15,7 @@ from groundup.pipeline.build import build, resume
 from groundup.pipeline.compare import text_families
 from groundup.pipeline.display import Display
 from groundup.pipeline.families.evaluate import evaluate_family_run
+from groundup.pipeline.finetune import load_text_model
 from groundup.recipe import load, recipe_of
 from groundup.run import Run, read_rows
 from groundup.shape import FAMILIES, family
@@ -126,6 +127,13 @@ def test_images_are_told_apart(shared_data: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert outcome["accuracy"] > 0.5 > outcome["baseline_accuracy"]
     assert load_weights(tmp_path / "run").shape.family == "cnn"
+    assert outcome["stages"]["evaluate"] > 0
+    assert outcome["total_seconds"] == pytest.approx(sum(outcome["stages"].values()))
+    with pytest.raises(UserError, match="family cnn, which does not read text"):
+        load_text_model(tmp_path / "run")
+    page = Run(tmp_path / "run").report_file.read_text("utf-8")
+    assert "an image has 784 pixels" in page and "Pixels per second" in page
+    assert "heads of" not in page and "vocabulary of" not in page and "The tokenizer" not in page
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,19 @@ def test_progress_without_a_time_budget_is_in_steps(tmp_path: Path):
     assert summary(run)["share_done"] == 0.25
 
 
+def test_what_was_read_does_not_depend_on_how_many_answers_were_asked_for(tmp_path: Path):
+    run = fake_run.new_run(tmp_path / "run")
+    plan = fake_run.add_plan(run, steps=80)
+    # A masked model: its metrics count an eighth of the positions.
+    run.save_plan(
+        plan | {"row_tokens": 8 * fake_run.STEP_TOKENS // 32, "tokens": 8 * plan["tokens"], "ledger": []}
+    )
+    fake_run.add_metrics(run, steps=20, planned=80)
+    facts = summary(run)
+    assert facts["measured"]["tokens"] == 8 * 20 * fake_run.STEP_TOKENS
+    assert facts["measured"]["flops"] == pytest.approx(plan["flops"] / 4)
+
+
 def test_nats_become_bits_per_byte(tmp_path: Path):
     run = fake_run.finished_run(tmp_path / "run", TEXTS, steps=80)
     outcome = run.read_json(run.outcome_file)

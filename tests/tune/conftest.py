@@ -45,7 +45,8 @@ def make_texts() -> MakeTexts:
 
 @pytest.fixture(scope="session")
 def tokenizer(make_texts: MakeTexts) -> Tokenizer:
-    return Tokenizer.train(make_texts(200, 0).texts, vocabulary_size=340)
+    special_tokens = ["<|endoftext|>", "<|cls|>", "<|sep|>"]
+    return Tokenizer.train(make_texts(200, 0).texts, vocabulary_size=342, special_tokens=special_tokens)
 
 
 @pytest.fixture(scope="session")

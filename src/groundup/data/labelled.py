@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ from groundup.tokenizer.load import AnyTokenizer
 
 Integers = npt.NDArray[np.integer[Any]]
 
+Frame: TypeAlias = Literal["border", "enclosed", "alone"]
+
 PADDING = -1
+_ENCLOSING = (("<|cls|>", "<|sep|>"), ("[CLS]", "[SEP]"))
 TEXT_FIELDS = ("text", "sentence", "review", "content", "text_a")
 LABEL_FIELDS = ("label", "class", "category", "sentiment")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -163,17 +166,38 @@ def stratified(labels_N: Integers, share: float, seed: int) -> tuple[npt.NDArray
     return np.setdiff1d(np.arange(len(labels_N)), second), second
 
 
-def encode_texts(texts: Sequence[str], tokenizer: AnyTokenizer, context: int) -> npt.NDArray[np.int32]:
+def encode_texts(
+    texts: Sequence[str], tokenizer: AnyTokenizer, context: int, frame: Frame = "border"
+) -> npt.NDArray[np.int32]:
     """Ids (N, T), with -1 behind each text; T is that of the longest, and at most `context`: more is cut off.
 
-    Each begins with the end of text, as what follows a document's border does when a model is trained.
+    Each stands in its frame, as when the model was trained: behind the end of text that is the border between
+    documents, `enclosed` by `<|cls|>` and `<|sep|>` (or BERT's own), or alone. UserError where there are no such
+    tokens.
     """
-    encoded = [tokenizer.encode_array(text)[: context - 1] for text in texts]
-    ids_NT = np.full((len(texts), 1 + max(map(len, encoded), default=0)), PADDING, np.int32)
-    ids_NT[:, 0] = tokenizer.end_of_text
-    for row, ids in zip(ids_NT, encoded, strict=True):
-        row[1 : 1 + len(ids)] = ids
+    before, behind = _frame(tokenizer, frame)
+    room = context - len(before) - len(behind)
+    rows = [[*before, *tokenizer.encode_array(text)[:room].tolist(), *behind] for text in texts]
+    ids_NT = np.full((len(texts), max(map(len, rows), default=0)), PADDING, np.int32)
+    for row, ids in zip(ids_NT, rows, strict=True):
+        # An empty text that stands alone is a border: there must be something to read.
+        row[: max(len(ids), 1)] = ids or [tokenizer.end_of_text]
     return ids_NT
+
+
+def _frame(tokenizer: AnyTokenizer, frame: Frame) -> tuple[list[int], list[int]]:
+    """The ids before and behind a text."""
+    if frame == "alone":
+        return [], []
+    if frame == "border":
+        return [tokenizer.end_of_text], []
+    for cls, sep in _ENCLOSING:
+        if cls in tokenizer.special_tokens and sep in tokenizer.special_tokens:
+            return [tokenizer.special_tokens[cls]], [tokenizer.special_tokens[sep]]
+    raise UserError(
+        f"the tokenizer has neither {' and '.join(_ENCLOSING[0])} nor {' and '.join(_ENCLOSING[1])}, between which "
+        "the model reads texts; put the tokenizer there that it was trained with"
+    )
 
 
 def _few(texts: LabelledTexts, per_label: int, seed: int) -> LabelledTexts:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from groundup.data.labelled import Frame
 from groundup.shape import Shape
 
 
@@ -20,7 +21,13 @@ class Model(nn.Module):
 
 
 class TextModel(Model):
-    """A model that reads token ids, and can lend what it has learnt of them to other tasks."""
+    """A model that reads token ids, and can lend what it has learnt of them to other tasks.
+
+    `frame` is what stands around a text as it is trained on them: the border behind the last document, special tokens
+    on both sides, or nothing.
+    """
+
+    frame: Frame = "border"
 
     @property
     def feature_width(self) -> int:

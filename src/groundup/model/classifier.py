@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from groundup.data.labelled import PADDING
+from groundup.data.labelled import PADDING, Frame
 from groundup.model.base import Model, TextModel
 from groundup.model.linear import Linear
 
@@ -36,22 +36,27 @@ class Classifier(Model):
 def pooled(body: TextModel, ids_BT: Tensor, pooling: Pooling = "mean") -> Tensor:
     """One vector for each text, (B, E): the mean over its tokens, or that of its last.
 
-    Rows begin with the border between documents, which the body reads but which is none of the text's tokens, and
-    end with padding (-1), which changes nothing.
+    What frames a text (see `TextModel.frame`) is read but is none of its tokens, and the padding (-1) behind it changes
+    nothing.
     """
     keep_BT = ids_BT != PADDING
     features_BTE = body.text_features(ids_BT.clamp(min=0), keep_BT)
-    return _POOLINGS[pooling](features_BTE, keep_BT)
+    return _POOLINGS[pooling](features_BTE, keep_BT, body.frame)
 
 
-def _mean(features_BTE: Tensor, keep_BT: Tensor) -> Tensor:
-    of_text_BT1 = keep_BT[:, 1:, None].to(features_BTE.dtype)
-    return (features_BTE[:, 1:] * of_text_BT1).sum(1) / of_text_BT1.sum(1).clamp(min=1)
+def _mean(features_BTE: Tensor, keep_BT: Tensor, frame: Frame) -> Tensor:
+    of_text_BT = keep_BT.clone()
+    if frame != "alone":
+        of_text_BT[:, 0] = False
+    if frame == "enclosed":
+        of_text_BT.scatter_(1, keep_BT.sum(1, keepdim=True) - 1, False)
+    weights_BT1 = of_text_BT[..., None].to(features_BTE.dtype)
+    return (features_BTE * weights_BT1).sum(1) / weights_BT1.sum(1).clamp(min=1)
 
 
-def _last(features_BTE: Tensor, keep_BT: Tensor) -> Tensor:
-    last_B = keep_BT.sum(1) - 1
+def _last(features_BTE: Tensor, keep_BT: Tensor, frame: Frame) -> Tensor:
+    last_B = (keep_BT.sum(1) - (2 if frame == "enclosed" else 1)).clamp(min=0)
     return features_BTE[torch.arange(len(last_B), device=last_B.device), last_B]
 
 
-_POOLINGS: dict[Pooling, Callable[[Tensor, Tensor], Tensor]] = {"mean": _mean, "last": _last}
+_POOLINGS: dict[Pooling, Callable[[Tensor, Tensor, Frame], Tensor]] = {"mean": _mean, "last": _last}

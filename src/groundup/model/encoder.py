@@ -25,6 +25,8 @@ class Encoder(TextModel):
     GELU follow. Heads are the family's. UserError for heads that share keys, or do not divide the width.
     """
 
+    frame = "enclosed"
+
     def __init__(self, shape: Shape):
         super().__init__(shape)
         if shape.num_kv_heads != shape.num_heads or shape.num_heads * shape.head_width != shape.width:

@@ -23,6 +23,8 @@ class Translator(TextModel):
     beginning; logits at position t are those of token t + 1 and depend on the source and the tokens up to t.
     """
 
+    frame = "alone"
+
     def encode(self, source_BS: Tensor, keep_BS: Tensor | None = None) -> Memory:
         """What the encoder makes of the sources (B, S) int64."""
         raise NotImplementedError

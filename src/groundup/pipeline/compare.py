@@ -134,7 +134,8 @@ def _compared(
     display.say(f"\n{name}", style="bold")
     run = Run(question.out / name)
     try:
-        outcome = _trained(name, run, question, display)
+        # A run keeps what is said in its log, and leaves none where it is refused.
+        outcome = _trained(name, run, question, Display(display.console))
         answers = _asked(name, run, tasks, pairs)
     except UserError as error:
         display.warn(f"{name}: {error}")
@@ -180,7 +181,7 @@ def _reader(name: str, run: Run) -> tuple[Callable[[Sequence[str]], Vectors], Ca
     length = min(model.shape.context, _PROBED_TOKENS)
 
     def vectors_of(texts: Sequence[str]) -> Vectors:
-        return text_vectors(model, encode_texts(texts, tokenizer, length))
+        return text_vectors(model, encode_texts(texts, tokenizer, length, model.frame))
 
     return vectors_of, partial(probe_similarity, model, tokenizer)
 
@@ -211,7 +212,7 @@ def _answer(
         for result in good
     ]
     notes = [
-        "the loss of one objective (nats an answer; of GloVe a squared error) says nothing beside that of another; "
+        "the loss of one objective (nats an answer; GloVe's a squared error) says nothing beside another's; "
         "probes are linear classifiers on the mean of frozen features",
         *(
             f"{result.family} goes a number of times through the text (model.options.epochs), whatever the budget"

@@ -227,7 +227,7 @@ def _say_labels(figures: dict[str, Any], console: Console) -> None:
 def _rows(
     texts: LabelledTexts, names: Sequence[str], tokenizer: AnyTokenizer, body: TextModel, seed: int
 ) -> LabelledRows:
-    ids_NT = encode_texts(texts.texts, tokenizer, body.shape.context)
+    ids_NT = encode_texts(texts.texts, tokenizer, body.shape.context, body.frame)
     return LabelledRows(texts.numbers(names), ids_NT, derive(seed, "order"))
 
 

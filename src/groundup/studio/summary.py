@@ -124,7 +124,8 @@ def _comparison(
 ) -> list[dict[str, Any]]:
     """Rows of predicted and measured values; `miss` is measured / predicted - 1 where that is meaningful.
 
-    `names` are used in the place of the usual ones. `place` and `range` are where the measured value and the predicted interval lie on a gauge, see `_on_gauge`.
+    `names` are used in the place of the usual ones. `place` and `range` are where the measured value and the
+    predicted interval lie on a gauge, see `_on_gauge`.
     """
     rows = []
     for field, name, unit in (*_LOSS, *_TOTALS, *_RATES):

@@ -152,7 +152,7 @@ class LoadedClassifier:
     @torch.no_grad()
     def classify(self, texts: Sequence[str]) -> list[str]:
         """The likeliest label of each text; what is longer than the model's context is cut off."""
-        ids_NT = encode_texts(texts, self.tokenizer, self.model.shape.context)
+        ids_NT = encode_texts(texts, self.tokenizer, self.model.shape.context, self.model.body.frame)
         logits_NC = self.model(torch.from_numpy(ids_NT.astype(np.int64)))
         return [self.labels[place] for place in logits_NC.argmax(-1).tolist()]
 

@@ -48,7 +48,7 @@ def probe_classification(
     """
     require_probes()
     started = time.monotonic()
-    ids_NT = encode_texts(train.texts + valid.texts, tokenizer, model.shape.context)
+    ids_NT = encode_texts(train.texts + valid.texts, tokenizer, model.shape.context, model.frame)
     vectors_NE = text_vectors(model, ids_NT, on_progress=on_progress)
     return ProbeResult(
         scores=probe_vectors(vectors_NE[: len(train)], train, vectors_NE[len(train) :], valid),
@@ -91,7 +91,7 @@ def word_vectors(model: TextModel, tokenizer: AnyTokenizer, words: Sequence[str]
     It stands behind a space, as within a sentence, unless it takes more tokens so, as in languages without spaces.
     """
     spelt = [min((f" {word}", word), key=lambda text: len(tokenizer.encode_array(text))) for word in words]
-    return text_vectors(model, encode_texts(spelt, tokenizer, model.shape.context))
+    return text_vectors(model, encode_texts(spelt, tokenizer, model.shape.context, model.frame))
 
 
 def _logistic_regression() -> Callable[[], Any]:
