@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from groundup.data.labelled import LabelledRows, LabelledTexts, encode_texts
+from groundup.data.labelled import Frame, LabelledRows, LabelledTexts, encode_texts
 from groundup.model.base import TextModel
 from groundup.model.registry import build_any
 from groundup.shape import Shape
@@ -79,8 +79,9 @@ def make_body(tokenizer: Tokenizer) -> MakeBody:
 def make_rows(make_texts: MakeTexts, tokenizer: Tokenizer) -> Callable[..., LabelledRows]:
     """The same texts as rows [label, ids...]."""
 
-    def make(count: int, seed: int, wrong: float = 0.0) -> LabelledRows:
+    def make(count: int, seed: int, wrong: float = 0.0, frame: Frame = "border") -> LabelledRows:
         texts = make_texts(count, seed, wrong)
-        return LabelledRows(texts.numbers(["kitchen", "sea"]), encode_texts(texts.texts, tokenizer, 24), seed)
+        ids_NT = encode_texts(texts.texts, tokenizer, 24, frame)
+        return LabelledRows(texts.numbers(["kitchen", "sea"]), ids_NT, seed)
 
     return make

@@ -19,14 +19,15 @@ from .conftest import KITCHEN, SEA, MakeBody, MakeTexts
 def test_a_probe_tells_apart_what_the_features_do(
     family: str, make_body: MakeBody, make_texts: MakeTexts, make_rows, tokenizer: Tokenizer
 ) -> None:
-    body, train, valid = make_body(family, width=32), make_texts(300, 1), make_texts(200, 2)
+    body, train, valid = make_body(family, width=64), make_texts(300, 1), make_texts(200, 2)
     before = {name: value.clone() for name, value in body.state_dict().items()}
     result = probe.probe_classification(body, tokenizer, train, valid)
     assert all(torch.equal(value, before[name]) for name, value in body.state_dict().items())
-    assert (result.labels, result.train_examples, result.feature_width) == (["kitchen", "sea"], 300, 32)
+    assert (result.labels, result.train_examples, result.feature_width) == (["kitchen", "sea"], 300, 64)
     assert result.scores.accuracy > 0.9
     # Standardised by hand, the same.
-    vectors, others = (text_vectors(body, make_rows(count, seed).values) for count, seed in ((300, 1), (200, 2)))
+    rows = (make_rows(count, seed, frame=body.frame) for count, seed in ((300, 1), (200, 2)))
+    vectors, others = (text_vectors(body, part.values) for part in rows)
     mean, deviation = vectors.mean(0), vectors.std(0)
     theirs = LogisticRegression(max_iter=2000).fit((vectors - mean) / deviation, train.numbers(result.labels))
     expected = theirs.score((others - mean) / deviation, valid.numbers(result.labels))

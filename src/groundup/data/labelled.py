@@ -195,8 +195,8 @@ def _frame(tokenizer: AnyTokenizer, frame: Frame) -> tuple[list[int], list[int]]
         if cls in tokenizer.special_tokens and sep in tokenizer.special_tokens:
             return [tokenizer.special_tokens[cls]], [tokenizer.special_tokens[sep]]
     raise UserError(
-        f"the tokenizer has neither {' and '.join(_ENCLOSING[0])} nor {' and '.join(_ENCLOSING[1])}, between which "
-        "the model reads texts; put the tokenizer there that it was trained with"
+        f"the tokenizer has neither {' and '.join(_ENCLOSING[0])} nor {' and '.join(_ENCLOSING[1])}, between "
+        "which the model reads texts; put the tokenizer there that it was trained with"
     )
 
 

@@ -23,8 +23,8 @@ class Model(nn.Module):
 class TextModel(Model):
     """A model that reads token ids, and can lend what it has learnt of them to other tasks.
 
-    `frame` is what stands around a text as it is trained on them: the border behind the last document, special tokens
-    on both sides, or nothing.
+    `frame` is what stands around a text where the model is trained: the border behind the last document, special
+    tokens on both sides, or nothing.
     """
 
     frame: Frame = "border"

@@ -36,8 +36,8 @@ class Classifier(Model):
 def pooled(body: TextModel, ids_BT: Tensor, pooling: Pooling = "mean") -> Tensor:
     """One vector for each text, (B, E): the mean over its tokens, or that of its last.
 
-    What frames a text (see `TextModel.frame`) is read but is none of its tokens, and the padding (-1) behind it changes
-    nothing.
+    What frames a text (see `TextModel.frame`) is read but is none of its tokens, and the padding (-1) behind it
+    changes nothing.
     """
     keep_BT = ids_BT != PADDING
     features_BTE = body.text_features(ids_BT.clamp(min=0), keep_BT)
