@@ -88,7 +88,7 @@ def from_config(config: dict[str, Any]) -> Shape:
         feedforward_width=config["intermediate_size"],
         vocabulary_size=config["vocab_size"],
         context=config["max_position_embeddings"],
-        norm_epsilon=config["layer_norm_eps"],
+        norm_epsilon=config.get("layer_norm_eps", 1e-12),
         dropout=config.get("hidden_dropout_prob", 0.1),
         options={"next_sentence": True} if config.get("next_sentence", True) else {},
     )
