@@ -32,7 +32,7 @@ def test_importing_is_light() -> None:
 
 def test_every_public_name_is_there() -> None:
     assert {name: callable(getattr(gu, name)) for name in gu.__all__} == dict.fromkeys(gu.__all__, True)
-    assert set(gu.__all__) == {"Tokenizer", "build", "load", "plan"}
+    assert set(gu.__all__) == {"Tokenizer", "build", "load", "load_any", "load_classifier", "plan"}
     assert gu.__version__.count(".") == 2
 
 

@@ -54,7 +54,7 @@ FAMILIES: dict[str, Family] = {
         year=2013,
         sees="a few words around",
         purpose="gives each word one vector",
-        example="groundup neighbours {run}/model king",
+        example="groundup neighbours {run} king",
     ),
     "glove": Family(
         "groundup.words.glove",
@@ -63,7 +63,7 @@ FAMILIES: dict[str, Family] = {
         year=2014,
         sees="counts of the words around",
         purpose="gives each word one vector",
-        example="groundup neighbours {run}/model king",
+        example="groundup neighbours {run} king",
     ),
     "gpt2": Family(
         "groundup.model.families.gpt2", "layer", "learned", "gelu", bias=True, grouped_query=False, year=2019
@@ -121,7 +121,7 @@ FAMILIES: dict[str, Family] = {
         special_tokens=("<|sep|>", "<|pad|>", *(f"<|extra_{number}|>" for number in reversed(range(32)))),
         year=2019,
         sees="the text around, and the answer before",
-        purpose="fills gaps, lends features, learns to translate",
+        purpose="lends features, learns to translate",
         example="groundup probe {run} classify --data FILE",
     ),
     "bert": Family(

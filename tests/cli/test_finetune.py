@@ -104,6 +104,10 @@ def test_ways_of_training_side_by_side(groundup: Cli, made: Path, tmp_path: Path
     assert all(len(row["history"]) == 4 for row in rows.values())
     loaded = load_classifier(tmp_path / "kept")
     assert loaded.classify(["the ship and the captain", "bread and butter"]) == ["sea", "kitchen"]
+    asked = groundup("classify", tmp_path / "kept", "bread and butter", "--json")
+    assert json.loads(asked.stdout) == {"labels": ["kitchen"]}
+    other = groundup("classify", made / "model", "bread")
+    assert other.returncode == 2 and "holds no classifier" in other.stderr
 
 
 def test_few_labels_and_a_split_of_its_own(groundup: Cli, made: Path) -> None:

@@ -37,7 +37,8 @@ def compare(
     """Train families with the same budget on the same text, and ask them the same questions."""
     from rich.console import Console
 
-    from groundup.errors import UserError
+    from groundup.data.corpora import CORPORA
+    from groundup.errors import UserError, nearest
     from groundup.pipeline.compare import Question, compare, text_families
     from groundup.pipeline.display import Display
     from groundup.recipe import parse_overrides
@@ -46,6 +47,9 @@ def compare(
 
     families = [name for name in names if name in FAMILIES]
     sources = [name for name in names if name not in FAMILIES]
+    for name in sources:
+        if not Path(name).exists() and (meant := nearest(name, [*FAMILIES, *CORPORA])) and name not in CORPORA:
+            raise UserError(f"'{name}' is neither a family nor a text{meant}")
     if not sources:
         raise UserError("no text to learn from; name it behind the families: groundup compare gpt2 bert TEXT")
     question = Question(

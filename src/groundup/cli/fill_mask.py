@@ -17,12 +17,11 @@ def fill_mask(
     as_json: JsonOption = False,
 ) -> int:
     """Show the likeliest tokens for the gaps in a text."""
-    from groundup.model.folder import load_weights, model_folder
+    from groundup.model.folder import load_any
     from groundup.serve.fill_mask import fill_mask as fill
-    from groundup.tokenizer.load import load_tokenizer
 
-    folder = model_folder(model)
-    gaps = fill(load_weights(folder), load_tokenizer(folder), text, top)
+    loaded = load_any(model)
+    gaps = fill(loaded.model, loaded.tokenizer, text, top)
     if as_json:
         rows = [[asdict(filling) for filling in fillings] for fillings in gaps]
         print(json.dumps({"text": text, "gaps": rows}, ensure_ascii=False))

@@ -12,6 +12,7 @@ from groundup import __version__
 from groundup.cli import (
     bench,
     build,
+    classify,
     compare,
     doctor,
     evaluate,
@@ -51,6 +52,7 @@ app.command("export")(export.export)
 app.command("merge")(merge.merge)
 app.command("report")(report.report)
 app.command("finetune")(finetune.finetune)
+app.command("classify")(classify.classify)
 app.command("probe")(probe.probe)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.add_typer(scaling.app, name="scaling", help="Runs of many sizes, the law of their loss, its predictions.")

@@ -13,7 +13,7 @@ from groundup.errors import UserError
 from groundup.files import folder_atomically, write_atomically, write_json
 from groundup.interop.formats import format_of
 from groundup.interop.stored import read_shape, weight_files
-from groundup.model.base import Model, fill_tables
+from groundup.model.base import Model, TextModel, fill_tables
 from groundup.model.decoder import Decoder
 from groundup.model.registry import assemble_any
 from groundup.tokenizer import Tokenizer
@@ -22,9 +22,9 @@ from groundup.tokenizer.load import AnyTokenizer, load_tokenizer
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model of any family, in evaluation mode, and its tokenizer."""
+    """A model of any family that reads text, in evaluation mode, and its tokenizer."""
 
-    model: Model
+    model: TextModel
     tokenizer: AnyTokenizer
 
 
@@ -81,7 +81,10 @@ def load(folder: Path | str) -> LoadedModel:
 def load_any(folder: Path | str) -> Loaded:
     """As `load`, of any family that reads text; UserError also for a tokenizer that is another model's."""
     folder = model_folder(Path(folder))
-    loaded = Loaded(load_weights(folder), load_tokenizer(folder))
+    model = load_weights(folder)
+    if not isinstance(model, TextModel):
+        raise UserError(f"{folder} holds a {model.shape.family}, which does not read text; choose another")
+    loaded = Loaded(model, load_tokenizer(folder))
     # Special tokens are often added behind those that the model was made for, and never read.
     most, size = loaded.model.shape.vocabulary_size, loaded.tokenizer.vocabulary_size
     special = set(loaded.tokenizer.special_tokens.values())

@@ -146,8 +146,10 @@ def _prepare_and_plan(
 
 def check_recipe(recipe: Recipe, devices: int = 1) -> None:
     """Refuse what could never be done on so many devices, before anything is made."""
-    _refuse_tiny(parse_budget(recipe.budget))
     check_names(recipe)
+    budget = parse_budget(recipe.budget)
+    if family(recipe.model.family).examples != "words":  # which learn for so many epochs, whatever the budget
+        _refuse_tiny(budget)
     if devices > 1 and not family(recipe.model.family).is_decoder:
         raise UserError(
             f"the family {recipe.model.family} trains on one device; leave out --nproc, or choose a decoder"

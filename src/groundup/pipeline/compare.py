@@ -12,7 +12,6 @@ import numpy.typing as npt
 from groundup.data.labelled import LabelledTexts, encode_texts, read_parts
 from groundup.data.word_order import word_order
 from groundup.errors import UserError
-from groundup.model.base import TextModel
 from groundup.model.folder import load_any
 from groundup.pipeline.build import build, check_recipe, resume
 from groundup.pipeline.continuing import refuse_other
@@ -177,7 +176,6 @@ def _reader(name: str, run: Run) -> tuple[Callable[[Sequence[str]], Vectors], Ca
         return partial(mean_vectors, vectors), partial(similarity, vectors)
     loaded = load_any(run.folder)
     model, tokenizer = loaded.model, loaded.tokenizer
-    assert isinstance(model, TextModel)
     length = min(model.shape.context, _PROBED_TOKENS)
 
     def vectors_of(texts: Sequence[str]) -> Vectors:

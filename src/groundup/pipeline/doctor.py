@@ -120,11 +120,11 @@ def _run(run: Run) -> Iterator[Finding]:
     from groundup.train.checkpoints import damage, list_checkpoints
 
     yield Finding(True, f"The recipe of {run.folder} is valid (seed {run.recipe.seed}).")
-    if not run.plan_file.is_file():
+    traits = family(run.recipe.model.family)
+    if not run.plan_file.is_file() and traits.examples != "words":
         yield Finding(False, f"It has no plan yet; `groundup build --resume --out {run.folder}` makes it.")
         return
-    reads_text = family(run.recipe.model.family).examples == "text"
-    for side in ("train", "held-out") if reads_text else ():
+    for side in ("train", "held-out") if traits.examples == "text" else ():
         try:
             shards = Shards.open(run.shards / side, verify=True)
             yield Finding(True, f"The {side} shards are intact: {shards.num_tokens:,} tokens.")

@@ -12,7 +12,7 @@ from groundup.plan.hardware import Precision
 from groundup.recipe import Recipe
 from groundup.shape import Shape, family
 
-_DEFAULT_LR, _DEFAULT_BATCH = 1e-3, 32
+_DEFAULT_LR, DEFAULT_BATCH = 1e-3, 32
 _LEAST_STEPS = 20
 
 
@@ -108,7 +108,7 @@ def given_plan(
     peak_bytes: int,
 ) -> GivenPlan:
     """The steps that `budget` (seconds left, FLOPs, tokens or steps) buys; UserError where they are too few."""
-    batch_size = recipe.train.batch_size or _DEFAULT_BATCH
+    batch_size = recipe.train.batch_size or DEFAULT_BATCH
     step_tokens = batch_size * row_tokens
     if budget.kind == "seconds":
         steps = budget.amount / step_seconds

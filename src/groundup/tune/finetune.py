@@ -178,7 +178,6 @@ def load_classifier(folder: Path | str) -> LoadedClassifier:
     loaded = load_any(folder)
     try:
         about = json.loads((folder / _ABOUT).read_text("utf-8"))
-        assert isinstance(loaded.model, TextModel)
         classifier = Classifier(loaded.model, len(about["labels"]), about["pooling"])
         classifier.head.load_state_dict(load_file(folder / _HEAD))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

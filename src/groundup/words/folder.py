@@ -57,10 +57,11 @@ def save(
 
 
 def vectors_file(path: Path) -> Path:
-    """The vectors in a folder; UserError where it has none."""
-    if not (path / _VECTORS).is_file():
-        raise UserError(f"{path} holds no {_VECTORS}; name a folder that `groundup words train` wrote, or a file")
-    return path / _VECTORS
+    """The vectors in a folder, or in `model/` of a run's; UserError where it has none."""
+    for folder in (path, path / "model"):
+        if (folder / _VECTORS).is_file():
+            return folder / _VECTORS
+    raise UserError(f"{path} holds no {_VECTORS}; name a folder that `groundup words train` wrote, or a file")
 
 
 def read_about(path: Path) -> About:

@@ -1,6 +1,8 @@
 """`groundup families`: what there is, from the first word vectors to today's decoders, and how they compare."""
 
 import csv
+import re
+from collections.abc import Sequence
 from importlib import resources
 
 from groundup.errors import UserError
@@ -15,6 +17,7 @@ _COLUMNS = (
     Column("sees", "Sees"),
     Column("purpose", "Good for"),
     Column("recipe", "Recipe"),
+    Column("parameters", "Parameters", "count"),
 )
 _LEARNS = {
     "causal": "the next token",
@@ -42,8 +45,10 @@ _NOT_FIGURES = {"text", "budget", "family"}
 def families_answer() -> Answer:
     """The table of families in the order of their years, and the measured ones on both languages."""
     names = sorted(FAMILIES, key=lambda name: (FAMILIES[name].year, name))
-    rows = [_row(name, FAMILIES[name]) for name in names]
-    tables = [Table("families", "Families", _COLUMNS, rows), *_measured()]
+    records = _records()
+    parameters = {record["family"]: _number(record["parameters"]) for record in reversed(records)}
+    rows = [[*_row(name, FAMILIES[name]), parameters.get(name)] for name in names]
+    tables = [Table("families", "Families", _COLUMNS, rows), *_measured(records)]
     return Answer(
         "Families of pretrained models",
         (),
@@ -61,12 +66,14 @@ def _row(name: str, traits: Family) -> list[Value]:
     return [name, str(traits.year), learns, traits.sees, traits.purpose, recipe]
 
 
-def _measured() -> list[Table]:
-    """What `groundup compare` gave, one table a text; the command is in benchmarks/RESULTS.md."""
+def _records() -> list[dict[str, str]]:
+    """What `groundup compare` gave, a row for each text and family; the command is in benchmarks/RESULTS.md."""
     file = resources.files("groundup") / "evaluate" / "families.csv"
-    if not file.is_file():
-        return []
-    records = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    return list(csv.DictReader(file.read_text("utf-8").splitlines()))
+
+
+def _measured(records: Sequence[dict[str, str]]) -> list[Table]:
+    """One table a text."""
     tables = []
     for text in dict.fromkeys(record["text"] for record in records):
         own = [record for record in records if record["text"] == text]
@@ -74,7 +81,7 @@ def _measured() -> list[Table]:
         columns = [_MEASURED.get(name, Column(name, name, "share")) for name in names]
         tables.append(
             Table(
-                f"measured_{text.replace('-', '_')}",
+                "measured_" + re.sub(r"\W+", "_", text).strip("_"),
                 f"Measured on {text}, each {own[0]['budget']} (groundup compare)",
                 [Column("family", "Family"), *columns],
                 [[record["family"], *(_number(record[column.name]) for column in columns)] for record in own],

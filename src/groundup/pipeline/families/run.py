@@ -19,7 +19,7 @@ from groundup.pipeline.families.vectors import learn_vectors
 from groundup.pipeline.numbers import bytes_text, human, seconds_text
 from groundup.pipeline.screens import budget_text, say_kept
 from groundup.plan.budget import Budget, parse_budget
-from groundup.plan.given import GivenPlan, given_plan, given_shape
+from groundup.plan.given import DEFAULT_BATCH, GivenPlan, given_plan, given_shape
 from groundup.plan.hardware import Hardware, Precision
 from groundup.recipe import Recipe
 from groundup.run import Run, read_rows, truncate_rows
@@ -74,7 +74,7 @@ def load_job(run: Run, display: Display) -> FamilyJob:
 def _prepare(run: Run, recipe: Recipe, clock: Clock, display: Display) -> None:
     """Then the folder holds tokenizer, data, the resolved recipe and, last, plan.json."""
     budget = parse_budget(recipe.budget)
-    given_shape(recipe, recipe.tokenizer.vocabulary_size or _PIXEL_VALUES)  # refuse it before any time is spent
+    assemble_any(given_shape(recipe, recipe.tokenizer.vocabulary_size or _PIXEL_VALUES))  # or refuse it at once
     clock.lap("start")
     hardware = calibrated(measure(recipe.train), recipe.train)
     clock.lap("measure")
@@ -125,7 +125,7 @@ def _step_seconds(
     settings = recipe.train.model_copy(update={"compile": "off"})
     objective = make_objective(recipe, shape, tokenizer)
     step = TrainStep(model, objective, settings, precision=precision, device=device)
-    windows = rows.train.windows(0, settings.batch_size or 32)
+    windows = rows.train.windows(0, settings.batch_size or DEFAULT_BATCH)
     return repeat(lambda: _discard(step(windows, 1e-9)), seconds=0.5).median
 
 

@@ -41,7 +41,7 @@ def carry_on_words(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
             f"done: {figures['vocabulary_size']:,} words of {figures['dimension']} numbers in "
             f"{figures['seconds']:.0f} s", style="bold"
         )  # fmt: skip
-        display.say(f"try     groundup neighbours {run.model} king")
+        display.say(f"try     groundup neighbours {run.folder} king")
         return outcome
 
 
