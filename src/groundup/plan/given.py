@@ -30,7 +30,7 @@ class GivenPlan:
     row_tokens: int
     train_seconds: float
     step_seconds: float
-    peak_bytes: int
+    step_peak_bytes: int
 
     @property
     def flops(self) -> float:
@@ -105,7 +105,7 @@ def given_plan(
     precision: Precision,
     row_tokens: int,
     step_seconds: float,
-    peak_bytes: int,
+    step_peak_bytes: int,
 ) -> GivenPlan:
     """The steps that `budget` (seconds left, FLOPs, tokens or steps) buys; UserError where they are too few."""
     batch_size = recipe.train.batch_size or DEFAULT_BATCH
@@ -132,5 +132,5 @@ def given_plan(
         row_tokens=row_tokens,
         train_seconds=int(steps) * step_seconds,
         step_seconds=step_seconds,
-        peak_bytes=peak_bytes,
+        step_peak_bytes=step_peak_bytes,
     )

@@ -98,7 +98,7 @@ def _prepare(run: Run, recipe: Recipe, clock: Clock, display: Display) -> None:
         precision=precision,
         row_tokens=rows.row_tokens,
         step_seconds=seconds,
-        peak_bytes=peak_bytes(hardware.device),
+        step_peak_bytes=peak_bytes(hardware.device),
     )
     run.save_recipe(plan.resolve(recipe))
     run.save_plan(
@@ -161,7 +161,7 @@ def _say_plan(plan: GivenPlan, rows: Rows, budget: Budget, display: Display) -> 
                 f"{plan.steps:,} steps of {plan.batch_size} rows ({epochs:.2f} epochs), "
                 f"learning rate {plan.lr:.2g}, {plan.precision}",
             ),
-            ("memory", f"{bytes_text(plan.peak_bytes)} so far"),
+            ("memory", f"{bytes_text(plan.step_peak_bytes)} in the step that was measured"),
             ("time", f"{seconds_text(plan.train_seconds)} of training, by a step that was measured"),
         ],
     )
