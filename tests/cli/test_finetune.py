@@ -14,7 +14,7 @@ import pytest
 
 from groundup.cli.main import main
 from groundup.model import folder as model_folder
-from groundup.model.registry import build
+from groundup.model.registry import build, build_any
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 from groundup.tune.finetune import load_classifier
@@ -192,3 +192,26 @@ def test_real_sentiment(groundup: Cli, made: Path, shared_data: Path) -> None:
     )
     assert (figures["train_examples"], figures["valid_examples"], figures["labels"]) == (400, 872, ["0", "1"])
     assert figures["majority"] == pytest.approx(444 / 872)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("family", "options"), [("cnn", {}), ("vit", {"patch": 7})])
+def test_images_are_classified_frozen_and_whole(
+    groundup: Cli, tmp_path: Path, shared_data: Path, family: str, options: dict[str, int]
+) -> None:
+    shape = Shape(
+        family=family, num_layers=2, width=16, num_heads=2, num_kv_heads=2, head_width=8, feedforward_width=32,
+        vocabulary_size=256, context=784, options=options,
+    )  # fmt: skip
+    model_folder.save(tmp_path / "model", build_any(shape, seed=1), None, "# card\n")
+    images = shared_data / "multimodal" / "mnist_t10k-images-idx3-ubyte.gz"
+    how = ["--data", images, "--labels", "30", "--epochs", "12", "--lr", "5e-3", "--threads", "1"]
+    done = groundup("finetune", "model", *how, "--freeze", "first:1", "--freeze", "all", "--out", "kept", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    part, frozen = figures["modes"]
+    assert figures["labels"] == list("0123456789") and figures["train_examples"] == 300
+    assert part["scores"]["accuracy_low"] > 0.2 and "blocks.0" in part["frozen"]  # chance is 0.1
+    assert frozen["trained_parameters"] == 10 * ((32 if family == "cnn" else 16) + 1) < part["trained_parameters"]
+    refused = groundup("classify", "kept", "a text")
+    assert refused.returncode == 2 and "does not read text" in refused.stderr

@@ -57,6 +57,10 @@ class LabelledRows:
         """The same labels in the same order, with other values."""
         return LabelledRows(self.labels, values_NR, self._seed)
 
+    def few(self, per_label: int, seed: int) -> Self:
+        """So many of each label; UserError where there are not."""
+        return self._part(few_places(self.labels, per_label, seed))
+
     def divided(self, share: float, seed: int) -> tuple[Self, Self]:
         """Two parts, the second with `share` of each label's rows."""
         first, second = stratified(self.labels, share, seed)
@@ -207,8 +211,15 @@ def _few(texts: LabelledTexts, per_label: int, seed: int) -> LabelledTexts:
         raise UserError(
             f"label {rarest!r} has {count} examples to learn from; choose at most {count} for each label"
         )
-    places = [of_label[:per_label] for of_label in _shuffled_by_label(texts.numbers(texts.names), seed)]
-    return texts.chosen(np.sort(np.concatenate(places)))
+    return texts.chosen(few_places(texts.numbers(texts.names), per_label, seed))
+
+
+def few_places(labels_N: Integers, per_label: int, seed: int) -> npt.NDArray[np.int64]:
+    """The places of so many of each label, drawn; UserError where there are not so many."""
+    count = int(np.unique(labels_N, return_counts=True)[1].min())
+    if count < per_label:
+        raise UserError(f"a label has {count} examples to learn from; choose at most {count} for each label")
+    return np.sort(np.concatenate([of_label[:per_label] for of_label in _shuffled_by_label(labels_N, seed)]))
 
 
 def _shuffled_by_label(labels_N: Integers, seed: int) -> Iterator[npt.NDArray[np.int64]]:

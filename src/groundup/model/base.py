@@ -42,6 +42,19 @@ class TextModel(Model):
         raise NotImplementedError
 
 
+class ImageModel(Model):
+    """A model that reads images, and can lend what it sees in them to other tasks."""
+
+    @property
+    def feature_width(self) -> int:
+        """E, the numbers that it gives for an image."""
+        raise NotImplementedError
+
+    def image_features(self, pixels_BN: Tensor) -> Tensor:
+        """What the model sees in each image, (B, E), before it is asked for a class; pixels 0..255."""
+        raise NotImplementedError
+
+
 @runtime_checkable
 class Drawn(Protocol):
     """A module that says itself what its own parameters start from."""

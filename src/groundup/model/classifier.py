@@ -1,4 +1,4 @@
-"""A classifier of texts on top of any model that reads text."""
+"""A classifier on top of any model that reads text or images."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -7,20 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from groundup.data.labelled import PADDING, Frame
-from groundup.model.base import Model, TextModel
+from groundup.model.base import ImageModel, Model, TextModel
 from groundup.model.linear import Linear
 
 Pooling: TypeAlias = Literal["mean", "last"]
+Body: TypeAlias = TextModel | ImageModel
 
 
 class Classifier(Model):
-    """A body, what it makes of a text's tokens pooled to one vector, dropout, and a linear layer.
+    """A body, what it makes of a text's tokens pooled to one vector, or of an image, dropout, and a linear layer.
 
-    Ids (B, T), as `data.labelled.encode_texts` gives them -> logits (B, classes). The head starts at zero, so that
-    every class is equally likely at first and the body is not moved by chance.
+    Ids (B, T), as `data.labelled.encode_texts` gives them, or pixels -> logits (B, classes). The head starts at
+    zero, so that every class is equally likely at first and the body is not moved by chance.
     """
 
-    def __init__(self, body: TextModel, num_classes: int, pooling: Pooling = "mean", dropout: float = 0.1):
+    def __init__(self, body: Body, num_classes: int, pooling: Pooling = "mean", dropout: float = 0.1):
         super().__init__(body.shape)
         self.body, self.pooling = body, pooling
         linear = Linear(body.feature_width, num_classes)
@@ -33,12 +34,14 @@ class Classifier(Model):
         return self.head(pooled(self.body, ids_BT, self.pooling))
 
 
-def pooled(body: TextModel, ids_BT: Tensor, pooling: Pooling = "mean") -> Tensor:
-    """One vector for each text, (B, E): the mean over its tokens, or that of its last.
+def pooled(body: Body, ids_BT: Tensor, pooling: Pooling = "mean") -> Tensor:
+    """One vector for each text, (B, E): the mean over its tokens, or that of its last; of an image what is seen.
 
     What frames a text (see `TextModel.frame`) is read but is none of its tokens, and the padding (-1) behind it
     changes nothing.
     """
+    if isinstance(body, ImageModel):
+        return body.image_features(ids_BT)
     keep_BT = ids_BT != PADDING
     features_BTE = body.text_features(ids_BT.clamp(min=0), keep_BT)
     return _POOLINGS[pooling](features_BTE, keep_BT, body.frame)

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from groundup.data.images import read_images
 from groundup.data.labelled import LabelledRows, LabelledTexts, encode_texts, read_parts
 from groundup.data.pairs import read_pairs
 from groundup.errors import UserError, nearest
-from groundup.model.base import TextModel
+from groundup.model.base import ImageModel, Model, TextModel
+from groundup.model.classifier import Body
 from groundup.model.folder import model_folder, save
 from groundup.model.initialise import initialise
 from groundup.pipeline.bars import amount_bars
@@ -33,8 +35,9 @@ from groundup.tune.translating import FinetunedTranslation, finetune_translation
 FROM_SCRATCH = "from scratch"
 # Of pairs of which none are given to measure on.
 _HELD_OUT = 0.02
+_HELD_OUT_IMAGES = 0.2
 
-AnyText = TypeVar("AnyText", bound=TextModel)
+AnyBody = TypeVar("AnyBody", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,15 @@ def run(task: str, question: Question, console: Console) -> dict[str, Any]:
 
 
 def classify(question: Question, console: Console) -> dict[str, Any]:
-    """Learn the labels of texts in each of the ways asked for, and keep the classifier that did best."""
-    body, tokenizer = load_text_model(question.model)
+    """Learn the labels of texts or images in each of the ways asked for, and keep the classifier that did best."""
+    body, tokenizer = _load_body(question.model)
     for mode in question.freeze:
         freeze(copy.deepcopy(body), mode)  # refused before any of the ways takes time
-    texts = read_parts(
-        question.data,
-        question.valid,
-        text_field=question.text_field,
-        label_field=question.label_field,
-        per_label=question.per_label,
-        seed=derive(question.settings.seed, "examples"),
-    )
-    names = texts[0].names
-    train, valid = (_rows(part, names, tokenizer, body, question.settings.seed) for part in texts)
+    if isinstance(body, ImageModel):
+        names, train, valid = _image_rows(question)
+    else:
+        assert tokenizer is not None, "it reads text"
+        names, train, valid = _text_rows(question, body, tokenizer)
     set_threads(question.threads)
     rows: list[dict[str, Any]] = []
     best: Finetuned | None = None
@@ -117,6 +115,41 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
         "out": None if question.out is None else str(question.out),
         "signal": rows[-1]["signal"],
     }
+
+
+def _load_body(folder: Path) -> tuple[Body, AnyTokenizer | None]:
+    model = open_model(folder).model
+    return (model, None) if isinstance(model, ImageModel) else load_text_model(folder)
+
+
+def _text_rows(
+    question: Question, body: TextModel, tokenizer: AnyTokenizer
+) -> tuple[list[str], LabelledRows, LabelledRows]:
+    """The labels' names, and rows to learn from and to measure on."""
+    texts = read_parts(
+        question.data,
+        question.valid,
+        text_field=question.text_field,
+        label_field=question.label_field,
+        per_label=question.per_label,
+        seed=derive(question.settings.seed, "examples"),
+    )
+    names = texts[0].names
+    train, valid = (_rows(part, names, tokenizer, body, question.settings.seed) for part in texts)
+    return names, train, valid
+
+
+def _image_rows(question: Question) -> tuple[list[str], LabelledRows, LabelledRows]:
+    """The same of IDX files, whose labels are whole numbers."""
+    order, seed = derive(question.settings.seed, "order"), derive(question.settings.seed, "examples")
+    images = read_images([str(question.data)], order)
+    if question.valid is None:
+        train, valid = images.divided(_HELD_OUT_IMAGES, seed)
+    else:
+        train, valid = images, read_images([str(question.valid)], order)
+    if question.per_label is not None:
+        train = train.few(question.per_label, seed)
+    return [str(label) for label in range(int(train.labels.max()) + 1)], train, valid
 
 
 def translate(question: Question, console: Console) -> dict[str, Any]:
@@ -232,7 +265,7 @@ def _rows(
 
 
 def _finetune(
-    body: TextModel,
+    body: Body,
     train: LabelledRows,
     valid: LabelledRows,
     num_classes: int,
@@ -245,7 +278,7 @@ def _finetune(
     return finetune(own, train, valid, num_classes, way, settings, on_progress)
 
 
-def _prepared(body: AnyText, mode: str, seed: int) -> tuple[AnyText, str]:
+def _prepared(body: AnyBody, mode: str, seed: int) -> tuple[AnyBody, str]:
     """A copy of the body, with random weights where it learns from scratch, and what of it is to be frozen."""
     body = copy.deepcopy(body)
     if mode != FROM_SCRATCH:

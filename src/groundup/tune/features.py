@@ -7,20 +7,19 @@ import numpy.typing as npt
 import torch
 
 from groundup.data.labelled import PADDING, Integers
-from groundup.model.base import TextModel
-from groundup.model.classifier import Pooling, pooled
+from groundup.model.classifier import Body, Pooling, pooled
 
 _ROWS_AT_ONCE = 64
 
 
 @torch.no_grad()
 def text_vectors(
-    body: TextModel,
+    body: Body,
     ids_NT: Integers,
     pooling: Pooling = "mean",
     on_progress: Callable[[float], None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """The vector of each text, (N, E), as `pooled` gives it in evaluation mode; ids as of `encode_texts`.
+    """The vector of each text or image, (N, E), as `pooled` gives it in evaluation mode; ids of `encode_texts`.
 
     Texts of about the same length are read together, so that little padding is.
     """

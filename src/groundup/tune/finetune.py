@@ -17,7 +17,7 @@ from groundup.errors import UserError
 from groundup.evaluate.classification import ClassificationScores, classification_scores
 from groundup.files import folder_atomically, write_atomically, write_json
 from groundup.model.base import TextModel
-from groundup.model.classifier import Classifier, Pooling
+from groundup.model.classifier import Body, Classifier, Pooling
 from groundup.model.folder import load_any, save_weights
 from groundup.objective import Setting
 from groundup.objective.labels import LabelledBatch, collate, labels
@@ -72,7 +72,7 @@ class Finetuned:
 
 
 def finetune(
-    body: TextModel,
+    body: Body,
     train: LabelledRows,
     valid: LabelledRows,
     num_classes: int,
@@ -82,8 +82,8 @@ def finetune(
 ) -> Finetuned:
     """Train a head on `body`, and of the body what `mode` (see `freezing`) does not keep; `body` itself changes.
 
-    Rows are [label, ids...], with ids as of `encode_texts`. Where all of the body is frozen, what it makes of the
-    texts is computed once.
+    Rows are [label, ids...], with ids as of `encode_texts`, or [label, pixels...]. Where all of the body is
+    frozen, what it makes of them is computed once.
 
     Raises:
         UserError: the mode does not fit the model, or the loss is not finite any more.
@@ -117,7 +117,7 @@ def finetune(
     )
 
 
-def default_lr(body: TextModel, mode: str) -> float:
+def default_lr(body: Body, mode: str) -> float:
     """A rate that does for AdamW: a head alone can take long steps, a body shorter ones the wider it is."""
     return 1e-2 if mode == "all" else min(1e-3, 0.064 / body.shape.width)
 
@@ -152,18 +152,26 @@ class LoadedClassifier:
     @torch.no_grad()
     def classify(self, texts: Sequence[str]) -> list[str]:
         """The likeliest label of each text; what is longer than the model's context is cut off."""
-        ids_NT = encode_texts(texts, self.tokenizer, self.model.shape.context, self.model.body.frame)
+        body = self.model.body
+        assert isinstance(body, TextModel), "it came with a tokenizer"
+        ids_NT = encode_texts(texts, self.tokenizer, body.shape.context, body.frame)
         logits_NC = self.model(torch.from_numpy(ids_NT.astype(np.int64)))
         return [self.labels[place] for place in logits_NC.argmax(-1).tolist()]
 
 
-def save_classifier(folder: Path, classifier: Classifier, tokenizer: AnyTokenizer, names: Sequence[str]) -> None:
-    """Write the body as a model folder, which others read too, and beside it the head and the labels."""
+def save_classifier(
+    folder: Path, classifier: Classifier, tokenizer: AnyTokenizer | None, names: Sequence[str]
+) -> None:
+    """Write the body as a model folder, which others read too, and beside it the head and the labels.
+
+    Of images there is no tokenizer.
+    """
     about = {"labels": list(names), "pooling": classifier.pooling}
     card = f"# A classifier of texts\n\nLabels: {', '.join(names)}. Body: {classifier.shape.family}.\n"
     with folder_atomically(folder) as temporary:
-        save_weights(temporary, classifier.body, tokenizer.special_tokens)
-        tokenizer.save(temporary, model_max_length=classifier.shape.context)
+        save_weights(temporary, classifier.body, tokenizer.special_tokens if tokenizer else {})
+        if tokenizer is not None:
+            tokenizer.save(temporary, model_max_length=classifier.shape.context)
         head = {name: value.detach().cpu() for name, value in classifier.head.state_dict().items()}
         save_file(head, temporary / _HEAD)
         write_json(temporary / _ABOUT, about)

@@ -44,7 +44,7 @@ def freeze(model: nn.Module, mode: str) -> list[str]:
 def _first_parts(model: nn.Module, mode: str) -> Iterator[tuple[str, nn.Module]]:
     """What stands before the blocks, and of those the first ones."""
     embeddings = _embeddings(model)
-    if not embeddings:
+    if not embeddings and (mode == "embeddings" or not blocks_of(model)):
         raise UserError(f"--freeze {mode}: this model has no embeddings apart from the rest; choose all or none")
     yield from embeddings
     if mode == "embeddings":

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from groundup.errors import UserError
-from groundup.model.base import Model
+from groundup.model.base import ImageModel
 from groundup.model.block import dropout
 from groundup.model.linear import Linear
 from groundup.model.options import read_options
@@ -45,7 +45,7 @@ class Convolution(nn.Conv2d):
 
 
 @register("cnn")
-class CNN(Model):
+class CNN(ImageModel):
     """`num_layers` convolutions, the first to `width` channels and each other to twice as many; then two layers.
 
     The first of those is `feedforward_width` wide. Pixels 0..255, (B, channels x side x side) -> logits (B, C).
@@ -68,9 +68,18 @@ class CNN(Model):
         self.dropout = dropout(shape)
         self.classes = Linear(shape.feedforward_width, options.classes)
 
-    def forward(self, pixels_BN: Tensor) -> Tensor:
-        """Logits (B, classes)."""
+    @property
+    def feature_width(self) -> int:
+        """That of the layer before the classes."""
+        return self.shape.feedforward_width
+
+    def image_features(self, pixels_BN: Tensor) -> Tensor:
+        """What the layer before the classes gives, (B, E)."""
         x_BCHW = images_of(pixels_BN, self.options, self.classes.weight.dtype)
         for block in self.blocks:
             x_BCHW = block(x_BCHW)
-        return self.classes(self.dropout(F.relu(self.hidden(x_BCHW.flatten(1)))))
+        return self.dropout(F.relu(self.hidden(x_BCHW.flatten(1))))
+
+    def forward(self, pixels_BN: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        return self.classes(self.image_features(pixels_BN))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from groundup.errors import UserError
 from groundup.model.attention import Attention
-from groundup.model.base import Model
+from groundup.model.base import ImageModel
 from groundup.model.block import Block, dropout
 from groundup.model.feedforward import FeedForward
 from groundup.model.linear import Linear
@@ -54,7 +54,7 @@ class Patches(nn.Module):
 
 
 @register("vit")
-class ViT(Model):
+class ViT(ImageModel):
     """A Transformer encoder with norms before its parts, over patches of an image; the class token answers.
 
     Pixels 0..255, (B, channels x side x side) -> logits (B, classes).
@@ -73,9 +73,18 @@ class ViT(Model):
         self.norm = LayerNorm(shape.width, shape.norm_epsilon)
         self.classes = Linear(shape.width, self.options.classes)
 
-    def forward(self, pixels_BN: Tensor) -> Tensor:
-        """Logits (B, classes)."""
+    @property
+    def feature_width(self) -> int:
+        """That of the class token."""
+        return self.shape.width
+
+    def image_features(self, pixels_BN: Tensor) -> Tensor:
+        """What the class token has gathered, (B, D)."""
         x_BTD = self.dropout(self.patches(images_of(pixels_BN, self.options, self.classes.weight.dtype)))
         for block in self.blocks:
             x_BTD = block(x_BTD)
-        return self.classes(self.norm(x_BTD)[:, 0])
+        return self.norm(x_BTD)[:, 0]
+
+    def forward(self, pixels_BN: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        return self.classes(self.image_features(pixels_BN))
