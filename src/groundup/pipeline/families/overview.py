@@ -33,9 +33,12 @@ _LEARNS = {
 }
 _MEASURED = {
     "parameters": Column("parameters", "Parameters", "count"),
-    "tokens": Column("tokens", "Tokens", "tokens"),
+    "tokens": Column("tokens", "Read", "tokens"),
     "train_seconds": Column("train_seconds", "Trained", "seconds"),
-    "bits_per_byte": Column("bits_per_byte", "Bits per byte", "bits per byte"),
+    "bits_per_byte": Column("bits_per_byte", "Held-out text", "bits per byte"),
+    "order": Column("order", "Word order", "share"),
+    "EN-WS-353-ALL": Column("EN-WS-353-ALL", "WS-353 (Spearman)"),
+    "accuracy": Column("accuracy", "Right answers", "share"),
     "loss": Column("loss", "Loss, nats"),
     "baseline_loss": Column("baseline_loss", "By rates alone"),
 }
@@ -82,7 +85,7 @@ def _measured(records: Sequence[dict[str, str]]) -> list[Table]:
         tables.append(
             Table(
                 "measured_" + re.sub(r"\W+", "_", text).strip("_"),
-                f"Measured on {text}, each {own[0]['budget']} (groundup compare)",
+                f"Measured on {text}, each {own[0]['budget']}",
                 [Column("family", "Family"), *columns],
                 [[record["family"], *(_number(record[column.name]) for column in columns)] for record in own],
             )
