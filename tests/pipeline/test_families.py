@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from groundup.errors import UserError
+from groundup.files import cache_folder
 from groundup.model.folder import load_any, load_weights
 from groundup.pipeline.build import build, resume
 from groundup.pipeline.compare import text_families
@@ -113,6 +115,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_numbers(
             _train("bert", text_file, tmp_path / "stopped", **{"budget": "60steps", "model.dropout": 0.1})
     run = Run(tmp_path / "stopped")
     assert not run.finished and (run.checkpoints / "step-25").is_dir()
+    for part in ("shards", "tokenizers"):  # as where the cache was emptied since
+        shutil.rmtree(cache_folder() / part)
     again = resume(run, QUIET)
     assert again["loss"] == whole["loss"]
     rows = [[(row["step"], row["loss"]) for row in read_rows(Run(tmp_path / name).metrics_file) if "loss" in row]

@@ -74,6 +74,13 @@ def prepare_rows(recipe: Recipe, run: Run, display: Display) -> Prepared:
     return _KINDS[family(recipe.model.family).examples].prepare(recipe, run, display)
 
 
+def is_prepared(run: Run) -> bool:
+    """Whether what a run of text keeps in the cache is still there."""
+    if family(run.recipe.model.family).examples != "text":
+        return True
+    return (run.tokenizer / "tokenizer.json").is_file() and (run.shards / "train" / "manifest.json").is_file()
+
+
 def open_rows(recipe: Recipe, run: Run, shape: Shape, tokenizer: Tokenizer | None) -> Rows:
     """The rows of a run that is prepared."""
     return _KINDS[family(recipe.model.family).examples].open(recipe, run, shape, tokenizer)

@@ -14,7 +14,7 @@ from groundup.pipeline.families.finish import finish
 from groundup.pipeline.families.hooks import FamilyHooks
 from groundup.pipeline.families.job import FamilyJob, make_model, make_objective
 from groundup.pipeline.families.ledger import ledger_of
-from groundup.pipeline.families.rows import Rows, open_rows, prepare_rows
+from groundup.pipeline.families.rows import Rows, is_prepared, open_rows, prepare_rows
 from groundup.pipeline.families.vectors import learn_vectors
 from groundup.pipeline.numbers import bytes_text, human, seconds_text
 from groundup.pipeline.screens import budget_text, say_kept
@@ -55,13 +55,15 @@ def carry_on(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
         display.say(f"run {run.folder}", style="bold")
         if not run.plan_file.is_file():
             _prepare(run, run.recipe, clock, display)
+        elif not is_prepared(run):
+            prepare_rows(run.recipe, run, display)
         job = load_job(run, display)
         model, state = _train(job)
         return finish(job, model, state, clock)
 
 
 def load_job(run: Run, display: Display) -> FamilyJob:
-    """A prepared run; its data is made again where the cache was emptied or is read from the sources."""
+    """A prepared run; pairs and images are read from their sources again."""
     keep_freed_memory()
     written, recipe = run.read_json(run.plan_file), run.recipe
     plan = GivenPlan.from_json(written)
