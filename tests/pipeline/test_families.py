@@ -159,6 +159,12 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_documents_are_kept_apart_by_attention_alone(text_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not for the family nnlm, which cannot keep to a document"):
+        _train("nnlm", text_file, tmp_path / "run", **{"data.packing": "documents"})
+    assert not (tmp_path / "run").exists()
+
+
 def test_pairs_must_be_named(tmp_path: Path) -> None:
     recipe = load(recipe_of("transformer"), {**_SMALL, "data.sources": [], "budget": "5steps"})
     with pytest.raises(UserError, match="learns from pairs of texts, and no file was given"):

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -59,7 +59,7 @@ class LabelledRows:
 
     def few(self, per_label: int, seed: int) -> Self:
         """So many of each label; UserError where there are not."""
-        return self._part(few_places(self.labels, per_label, seed))
+        return self._part(_few_places(self.labels, str, per_label, seed))
 
     def divided(self, share: float, seed: int) -> tuple[Self, Self]:
         """Two parts, the second with `share` of each label's rows."""
@@ -206,19 +206,18 @@ def _frame(tokenizer: AnyTokenizer, frame: Frame) -> tuple[list[int], list[int]]
 
 def _few(texts: LabelledTexts, per_label: int, seed: int) -> LabelledTexts:
     """So many of each label."""
-    rarest, count = min(Counter(texts.labels).items(), key=lambda item: item[1])
+    return texts.chosen(_few_places(texts.numbers(texts.names), texts.names.__getitem__, per_label, seed))
+
+
+def _few_places(
+    labels_N: Integers, name_of: Callable[[int], str], per_label: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """The places of so many of each label, drawn; UserError where there are not so many."""
+    rarest, count = min(Counter(labels_N.tolist()).items(), key=lambda item: item[1])
     if count < per_label:
         raise UserError(
-            f"label {rarest!r} has {count} examples to learn from; choose at most {count} for each label"
+            f"label {name_of(rarest)!r} has {count} examples to learn from; choose at most {count} for each label"
         )
-    return texts.chosen(few_places(texts.numbers(texts.names), per_label, seed))
-
-
-def few_places(labels_N: Integers, per_label: int, seed: int) -> npt.NDArray[np.int64]:
-    """The places of so many of each label, drawn; UserError where there are not so many."""
-    count = int(np.unique(labels_N, return_counts=True)[1].min())
-    if count < per_label:
-        raise UserError(f"a label has {count} examples to learn from; choose at most {count} for each label")
     return np.sort(np.concatenate([of_label[:per_label] for of_label in _shuffled_by_label(labels_N, seed)]))
 
 

@@ -6,6 +6,7 @@ A family appears here because `transformers`, llama.cpp and vLLM know its archit
 from typing import Any
 
 from groundup.errors import UserError
+from groundup.interop.format import require
 from groundup.shape import Shape
 
 ARCHITECTURES = {
@@ -81,14 +82,14 @@ def from_config(config: dict[str, Any]) -> Shape:
     """The shape that a `config.json` describes; UserError for what no family of ours computes."""
     shape = shape_in(config)
     if shape.family == "gpt2":
-        _require(config, "activation_function", ("gelu_new",), "gelu_new")
-        _require(config, "scale_attn_weights", (True,), True)
-        _require(config, "scale_attn_by_inverse_layer_idx", (False,), False)
+        require(config, "activation_function", ("gelu_new",), "gelu_new")
+        require(config, "scale_attn_weights", (True,), True)
+        require(config, "scale_attn_by_inverse_layer_idx", (False,), False)
         return shape
-    _require(config, "hidden_act", ("silu",), "silu")
+    require(config, "hidden_act", ("silu",), "silu")
     rope = _rope(config)
-    _require(rope, "rope_type" if "rope_type" in rope else "type", ("default",), "default")
-    _require(config, "use_sliding_window", (False,), False)
+    require(rope, "rope_type" if "rope_type" in rope else "type", ("default",), "default")
+    require(config, "use_sliding_window", (False,), False)
     return shape
 
 
@@ -117,8 +118,8 @@ def shape_in(config: dict[str, Any]) -> Shape:
             tied=config.get("tie_word_embeddings", True),
             norm_epsilon=config["layer_norm_epsilon"],
         )
-    _require(config, "attention_bias", (False,), False)
-    _require(config, "mlp_bias", (False,), False)
+    require(config, "attention_bias", (False,), False)
+    require(config, "mlp_bias", (False,), False)
     width, heads = config["hidden_size"], config["num_attention_heads"]
     feedforward = (
         _experts_in(config) if family == "qwen3_moe" else {"feedforward_width": config["intermediate_size"]}
@@ -141,8 +142,8 @@ def shape_in(config: dict[str, Any]) -> Shape:
 
 def _experts_in(config: dict[str, Any]) -> dict[str, Any]:
     """The fields of `Shape` of a mixture of experts, absent ones as `transformers` takes them."""
-    _require(config, "mlp_only_layers", ([], None), [])
-    _require(config, "decoder_sparse_step", (1,), 1)
+    require(config, "mlp_only_layers", ([], None), [])
+    require(config, "decoder_sparse_step", (1,), 1)
     per_token = config["num_experts_per_tok"]
     return {
         "feedforward_width": per_token * config["moe_intermediate_size"],
@@ -156,10 +157,3 @@ def _experts_in(config: dict[str, Any]) -> dict[str, Any]:
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
     """Where transformers 5 keeps the settings of rotary positions, and where transformers 4 did."""
     return config.get("rope_parameters") or config.get("rope_scaling") or {}
-
-
-def _require(config: dict[str, Any], key: str, known: tuple[Any, ...], default: Any) -> None:
-    if config.get(key, default) not in known:
-        raise UserError(
-            f"config.json has {key}={config[key]!r}, which groundup does not know; it reads {known[0]!r}"
-        )

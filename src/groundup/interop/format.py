@@ -1,9 +1,10 @@
 """How one family stands in a Hugging Face folder. Nothing here needs torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from groundup.errors import UserError
 from groundup.shape import Shape
 
 
@@ -27,3 +28,11 @@ class Format:
     to_tensors: Callable[[Shape, dict[str, Any]], dict[str, Any]]
     from_tensors: Callable[[Shape, dict[str, Any]], dict[str, Any]]
     also: tuple[str, ...] = ()
+
+
+def require(config: Mapping[str, Any], key: str, known: Sequence[Any], default: Any) -> None:
+    """UserError where a `config.json` has another value than those that we compute; absent it has the default."""
+    if config.get(key, default) not in known:
+        raise UserError(
+            f"config.json has {key}={config[key]!r}, which groundup does not know; it reads {known[0]!r}"
+        )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from groundup.errors import UserError
-from groundup.interop.format import Format
+from groundup.interop.format import Format, require
 from groundup.interop.names import renamer
 from groundup.shape import Shape
 
@@ -74,10 +74,7 @@ def to_config(shape: Shape, special: Mapping[str, int]) -> dict[str, Any]:
 def from_config(config: dict[str, Any]) -> Shape:
     """The shape that a `config.json` describes; UserError for a variant that we do not compute."""
     for key, known in _REQUIRED.items():
-        if config.get(key, known) != known:
-            raise UserError(
-                f"config.json has {key}={config[key]!r}, which groundup does not know; it reads {known!r}"
-            )
+        require(config, key, [known], known)
     width, heads = config["d_model"], config["n_head"]
     return Shape(
         family="xlnet",

@@ -133,7 +133,7 @@ def refuse_border(setting: Setting) -> None:
     if setting.border is not None:
         family = setting.shape.family if setting.shape else "of this objective"
         raise UserError(
-            f"data.packing=documents is not for the family {family}, whose tokens see the whole window; "
+            f"data.packing=documents is not for the family {family}, which cannot keep to a document; "
             "leave data.packing unset"
         )
 

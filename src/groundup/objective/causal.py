@@ -6,12 +6,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundup.model.experts import recorded_routing
-from groundup.objective.base import Batch, Loss, Objective, Setting, Unembeds, Windows, number_documents, tokens_of
+from groundup.objective.base import (
+    Batch,
+    Loss,
+    Objective,
+    Setting,
+    Unembeds,
+    Windows,
+    number_documents,
+    refuse_border,
+    tokens_of,
+)
 from groundup.objective.cross_entropy import chunked_cross_entropy
+from groundup.shape import family
 
 
 def causal(setting: Setting) -> Objective:
-    """Next tokens; within documents where the setting has a border."""
+    """Next tokens; within documents where the setting has a border, which only attention can keep to."""
+    if setting.shape is not None and not family(setting.shape.family).is_decoder:
+        refuse_border(setting)
     return Objective(
         partial(collate, border=setting.border),
         partial(loss, label_smoothing=setting.label_smoothing),

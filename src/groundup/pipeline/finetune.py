@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,16 +14,19 @@ from rich.table import Table
 
 from groundup.data.images import read_images
 from groundup.data.labelled import LabelledRows, LabelledTexts, encode_texts, read_parts
-from groundup.data.pairs import read_pairs
+from groundup.data.pairs import Pair, read_pairs
 from groundup.errors import UserError, nearest
+from groundup.evaluate.translation import score
 from groundup.model.base import ImageModel, Model, TextModel
 from groundup.model.classifier import Body
 from groundup.model.folder import model_folder, save
 from groundup.model.initialise import initialise
+from groundup.model.translator import Translator
 from groundup.pipeline.bars import amount_bars
 from groundup.pipeline.numbers import human, seconds_text
-from groundup.pipeline.stored_models import open_model
+from groundup.pipeline.stored_models import StoredModel, open_model
 from groundup.seeds import derive
+from groundup.serve.translate import translate as greedy
 from groundup.serve.translate import translator
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.load import AnyTokenizer, load_tokenizer
@@ -36,8 +40,11 @@ FROM_SCRATCH = "from scratch"
 # Of pairs of which none are given to measure on.
 _HELD_OUT = 0.02
 _HELD_OUT_IMAGES = 0.2
+# Translating is slow beside learning: so many of the held-out pairs are translated for the scores.
+_MOST_SCORED = 200
 
 AnyBody = TypeVar("AnyBody", bound=Model)
+AnyResult = TypeVar("AnyResult", Finetuned, FinetunedTranslation)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,12 @@ def run(task: str, question: Question, console: Console) -> dict[str, Any]:
 
 def classify(question: Question, console: Console) -> dict[str, Any]:
     """Learn the labels of texts or images in each of the ways asked for, and keep the classifier that did best."""
-    body, tokenizer = _load_body(question.model)
+    stored = open_model(question.model)
+    body: Body
+    if isinstance(stored.model, ImageModel):
+        body, tokenizer = stored.model, None
+    else:
+        body, tokenizer = _of_text(stored)
     for mode in question.freeze:
         freeze(copy.deepcopy(body), mode)  # refused before any of the ways takes time
     if isinstance(body, ImageModel):
@@ -88,17 +100,13 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
         assert tokenizer is not None, "it reads text"
         names, train, valid = _text_rows(question, body, tokenizer)
     set_threads(question.threads)
-    rows: list[dict[str, Any]] = []
-    best: Finetuned | None = None
-    for mode in question.modes:
-        with _bar(console, mode) as on_progress:
-            result = _finetune(body, train, valid, len(names), mode, question.settings, on_progress)
-        rows.append(_figures(mode, result, result.scores.as_json()))
-        if best is None or result.scores.accuracy > best.scores.accuracy:
-            best, best_mode = result, mode
-        if result.signal is not None:
-            break
-    assert best is not None, "there is a mode at least"
+
+    def learn(mode: str, on_progress: OnProgress) -> tuple[Finetuned, dict[str, Any]]:
+        own, way = _prepared(body, mode, question.settings.seed)
+        result = finetune(own, train, valid, len(names), way, question.settings, on_progress)
+        return result, result.scores.as_json()
+
+    rows, best, best_mode = _best_of_ways(question, console, learn, "accuracy")
     if question.out is not None:
         save_classifier(question.out, best.classifier.cpu(), tokenizer, names)
     return {
@@ -115,11 +123,6 @@ def classify(question: Question, console: Console) -> dict[str, Any]:
         "out": None if question.out is None else str(question.out),
         "signal": rows[-1]["signal"],
     }
-
-
-def _load_body(folder: Path) -> tuple[Body, AnyTokenizer | None]:
-    model = open_model(folder).model
-    return (model, None) if isinstance(model, ImageModel) else load_text_model(folder)
 
 
 def _text_rows(
@@ -169,20 +172,15 @@ def translate(question: Question, console: Console) -> dict[str, Any]:
     else:
         train, valid = pairs, read_pairs([str(question.valid)], **fields)
     set_threads(question.threads)
-    rows: list[dict[str, Any]] = []
-    best: FinetunedTranslation | None = None
-    for mode in question.modes:
+
+    def learn(mode: str, on_progress: OnProgress) -> tuple[FinetunedTranslation, dict[str, Any]]:
         own, way = _prepared(model, mode, question.settings.seed)
-        with _bar(console, mode) as on_progress:
-            result = finetune_translation(
-                own, tokenizer, train.pairs, valid.pairs, way, question.settings, on_progress
-            )
-        rows.append(_figures(mode, result, dict(result.scores)))
-        if best is None or result.bleu > best.bleu:
-            best, best_mode = result, mode
-        if result.signal is not None:
-            break
-    assert best is not None, "there is a mode at least"
+        result = finetune_translation(
+            own, tokenizer, train.pairs, valid.pairs, way, question.settings, on_progress
+        )
+        return result, dict(_translation_scores(result.model, tokenizer, valid.pairs))
+
+    rows, best, best_mode = _best_of_ways(question, console, learn, "bleu")
     if question.out is not None:
         save(question.out, best.model.cpu(), tokenizer, f"# Fine-tuned from {question.model}\n", None)
     return {
@@ -199,12 +197,45 @@ def translate(question: Question, console: Console) -> dict[str, Any]:
     }
 
 
+def _translation_scores(model: Translator, tokenizer: Tokenizer, pairs: Sequence[Pair]) -> dict[str, float | str]:
+    """BLEU and chrF of greedy translations of the first pairs that fit into the model's context."""
+    fitting = (pair for pair in pairs if len(tokenizer.encode_array(pair[0])) <= model.shape.context)
+    scored = list(islice(fitting, _MOST_SCORED))
+    found = greedy(model, tokenizer, [source for source, _ in scored], beams=1)
+    return score(found, [target for _, target in scored])
+
+
+def _best_of_ways(
+    question: Question,
+    console: Console,
+    learn: Callable[[str, OnProgress], tuple[AnyResult, dict[str, Any]]],
+    measure: str,
+) -> tuple[list[dict[str, Any]], AnyResult, str]:
+    """The figures of each way of training, until a signal stops them; what was best by a score, and its way."""
+    rows: list[dict[str, Any]] = []
+    best: tuple[AnyResult, dict[str, Any]] | None = None
+    for mode in question.modes:
+        with _bar(console, mode) as on_progress:
+            result, scores = learn(mode, on_progress)
+        rows.append(_figures(mode, result, scores))
+        if best is None or scores[measure] > best[1]["scores"][measure]:
+            best = result, rows[-1]
+        if result.signal is not None:
+            break
+    assert best is not None, "there is a mode at least"
+    return rows, best[0], best[1]["mode"]
+
+
 TASKS: dict[str, Callable[[Question, Console], dict[str, Any]]] = {"classify": classify, "translate": translate}
 
 
 def load_text_model(folder: Path) -> tuple[TextModel, AnyTokenizer]:
     """The model in a run's or model folder, with its tokenizer; UserError where it does not read text."""
-    _, model, tokenizer = open_model(folder)
+    return _of_text(open_model(folder))
+
+
+def _of_text(stored: StoredModel) -> tuple[TextModel, AnyTokenizer]:
+    folder, model, tokenizer = stored
     if not isinstance(model, TextModel):
         raise UserError(
             f"{folder} holds a model of the family {model.shape.family}, which does not read text; choose another"
@@ -262,20 +293,6 @@ def _rows(
 ) -> LabelledRows:
     ids_NT = encode_texts(texts.texts, tokenizer, body.shape.context, body.frame)
     return LabelledRows(texts.numbers(names), ids_NT, derive(seed, "order"))
-
-
-def _finetune(
-    body: Body,
-    train: LabelledRows,
-    valid: LabelledRows,
-    num_classes: int,
-    mode: str,
-    settings: FinetuneSettings,
-    on_progress: OnProgress,
-) -> Finetuned:
-    """One way of training, on a copy of the body."""
-    own, way = _prepared(body, mode, settings.seed)
-    return finetune(own, train, valid, num_classes, way, settings, on_progress)
 
 
 def _prepared(body: AnyBody, mode: str, seed: int) -> tuple[AnyBody, str]:

@@ -53,6 +53,18 @@ class FinetuneSettings:
     seed: int = 0
     device: str = "cpu"
 
+    def recipe(self, num_rows: int, lr: float) -> TrainRecipe:
+        """How the trainer goes about so many rows: AdamW, a short warm-up, and down to nothing."""
+        return TrainRecipe(
+            batch_size=min(self.batch_size, num_rows),
+            lr=lr,
+            optimizer="adamw",
+            weight_decay=self.weight_decay,
+            beta2=0.999,
+            warmup=0.1,
+            final_lr=0.0,
+        )
+
 
 @dataclass(frozen=True)
 class Finetuned:
@@ -95,16 +107,7 @@ def finetune(
     if mode == "all":
         task = _on_vectors(task, classifier, train, valid)
     lr = chosen.lr or default_lr(body, mode)
-    recipe = TrainRecipe(
-        batch_size=min(chosen.batch_size, train.num_rows),
-        lr=lr,
-        optimizer="adamw",
-        weight_decay=chosen.weight_decay,
-        beta2=0.999,
-        warmup=0.1,
-        final_lr=0.0,
-    )
-    trained = run_epochs(task, recipe, chosen.epochs, chosen.patience, on_progress)
+    trained = run_epochs(task, chosen.recipe(train.num_rows, lr), chosen.epochs, chosen.patience, on_progress)
     return Finetuned(
         classifier=classifier.eval(),
         scores=classification_scores(valid.labels, answers(task), num_classes),

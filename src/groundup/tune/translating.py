@@ -3,32 +3,25 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from groundup.data.pairs import Pair, pair_rows
 from groundup.errors import UserError
-from groundup.evaluate.translation import score
 from groundup.model.translator import Translator
 from groundup.objective import OBJECTIVES, Setting
-from groundup.recipe import TrainRecipe
 from groundup.seeds import derive
-from groundup.serve.translate import translate
 from groundup.tokenizer import Tokenizer
 from groundup.tune.epochs import Epoch, OnProgress, Task, run_epochs
 from groundup.tune.finetune import FinetuneSettings, default_lr
 from groundup.tune.freezing import freeze
 
-# Translating is slow beside learning: so many of the held-out pairs are translated for the scores.
-MOST_SCORED = 200
 _LABEL_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
 class FinetunedTranslation:
-    """What became of a model, which is in evaluation mode, and its BLEU and chrF on held-out pairs (0..100)."""
+    """What became of a model, which is in evaluation mode."""
 
     model: Translator
-    scores: dict[str, float | str]
     history: list[Epoch]
     lr: float
     frozen: list[str]
@@ -36,11 +29,6 @@ class FinetunedTranslation:
     skipped: int
     seconds: float
     signal: int | None = None
-
-    @property
-    def bleu(self) -> float:
-        """The score by which models are compared."""
-        return float(self.scores["bleu"])
 
 
 def freeze_translator(model: Translator, mode: str) -> list[str]:
@@ -71,15 +59,6 @@ def finetune_translation(
     seed = derive(settings.seed, "order")
     rows, held_out = (pair_rows(pairs, tokenizer, model.shape.context, seed) for pairs in (train, valid))
     lr = settings.lr or default_lr(model, mode)
-    recipe = TrainRecipe(
-        batch_size=min(settings.batch_size, rows.num_rows),
-        lr=lr,
-        optimizer="adamw",
-        weight_decay=settings.weight_decay,
-        beta2=0.98,
-        warmup=0.1,
-        final_lr=0.0,
-    )
     task = Task(
         model.to(settings.device),
         OBJECTIVES["translation"](setting),
@@ -88,13 +67,9 @@ def finetune_translation(
         settings.device,
         derive(settings.seed, "dropout"),
     )
-    trained = run_epochs(task, recipe, settings.epochs, settings.patience, on_progress)
-    fitting = (pair for pair in valid if len(tokenizer.encode_array(pair[0])) <= model.shape.context)
-    scored = list(islice(fitting, MOST_SCORED))
-    found = translate(model.eval(), tokenizer, [source for source, _ in scored], beams=1)
+    trained = run_epochs(task, settings.recipe(rows.num_rows, lr), settings.epochs, settings.patience, on_progress)
     return FinetunedTranslation(
-        model=model,
-        scores=score(found, [target for _, target in scored]),
+        model=model.eval(),
         history=trained.history,
         lr=lr,
         frozen=frozen,

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from groundup.errors import UserError
 from groundup.model.base import Model, ReadsSpelling, ReadsVectors
 from groundup.model.registry import build_any
 from groundup.objective import OBJECTIVES, Objective, Setting
@@ -62,10 +61,6 @@ def make_objective(
     if tokenizer is None:
         return make(setting)
     border = tokenizer.end_of_text if recipe.data.packing == "documents" else None
-    if border is not None and family(shape.family).objective == "causal":
-        raise UserError(
-            f"data.packing=documents is for models with attention, which {shape.family} has not; use stream"
-        )
     return make(
         replace(setting, special=tokenizer.special_tokens, border=border, starts_word_V=starts_word(tokenizer))
     )

@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from groundup.errors import UserError
 from groundup.plan.figures import Answer, Column, Table, Value
 from groundup.recipe import recipe_of
 from groundup.shape import FAMILIES, Family
@@ -61,12 +60,7 @@ def families_answer() -> Answer:
 
 
 def _row(name: str, traits: Family) -> list[Value]:
-    try:
-        recipe = recipe_of(name)
-    except UserError:
-        recipe = ""
-    learns = _LEARNS.get(traits.objective, traits.objective)
-    return [name, str(traits.year), learns, traits.sees, traits.purpose, recipe]
+    return [name, str(traits.year), _LEARNS[traits.objective], traits.sees, traits.purpose, recipe_of(name)]
 
 
 def _records() -> list[dict[str, str]]:
