@@ -50,7 +50,7 @@ def _outcome(
     job: FamilyJob, found: RowsEvaluation, rates: RowsEvaluation, state: TrainState, clock: Clock
 ) -> dict[str, Any]:
     plan = job.plan
-    rows = state.step * plan.batch_size
+    rows = state.windows
     outcome = {
         "run": str(job.run.folder),
         "family": plan.shape.family,
@@ -61,7 +61,7 @@ def _outcome(
         "targets": state.tokens,
         "tokens": rows * plan.row_tokens,
         "epochs": rows / job.rows.num_train,
-        "flops": plan.flops * state.step / plan.steps,
+        "flops": plan.flops * rows * plan.row_tokens / plan.tokens,
         "loss": found.loss,
         "perplexity": found.perplexity,
         "accuracy": found.accuracy,
