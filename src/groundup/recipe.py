@@ -7,19 +7,25 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 
 from groundup.errors import UserError, nearest
+from groundup.recipe_stages import (
+    DpoRecipe,
+    GrpoRecipe,
+    PpoRecipe,
+    RejectRecipe,
+    RewardRecipe,
+    Section,
+    SftRecipe,
+    Stage,
+)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-
-class DataRecipe(_Section):
+class DataRecipe(Section):
     """Where the text comes from and which part is held out."""
 
     sources: list[str] = Field(default=[], description="files, folders, globs, '-', corpora, hf:NAME")
@@ -38,7 +44,7 @@ class DataRecipe(_Section):
     )
 
 
-class TokenizerRecipe(_Section):
+class TokenizerRecipe(Section):
     """The byte-level BPE tokenizer."""
 
     file: str | None = Field(default=None, description="use this tokenizer.json instead of training one")
@@ -47,7 +53,7 @@ class TokenizerRecipe(_Section):
     sample_bytes: int = Field(default=8 << 20, ge=1, description="train on a sample of this size")
 
 
-class ModelRecipe(_Section):
+class ModelRecipe(Section):
     """The model's family and shape."""
 
     family: str = Field(default="qwen3", description="qwen3, gpt2, bert, ...; `groundup families` lists them")
@@ -76,7 +82,7 @@ class ModelRecipe(_Section):
     options: dict[str, Any] = Field(default={}, description="what only this family has: model.options.NAME")
 
 
-class TrainRecipe(_Section):
+class TrainRecipe(Section):
     """The training loop."""
 
     batch_size: int | None = Field(default=None, ge=1, description="sequences per optimizer step")
@@ -127,7 +133,7 @@ class TrainRecipe(_Section):
     keep_checkpoints: int = Field(default=2, ge=1)
 
 
-class ParallelRecipe(_Section):
+class ParallelRecipe(Section):
     """How a run is divided over many devices: data x tensor x context x pipeline of them; -1 means 'the rest'."""
 
     data: int = Field(default=-1, ge=-1, description="groups of devices that train on different sequences")
@@ -147,7 +153,7 @@ class ParallelRecipe(_Section):
     offload: bool = Field(default=False, description="the optimizer and its state are on the CPU")
 
 
-class SampleRecipe(_Section):
+class SampleRecipe(Section):
     """The text that the model writes along the way, so that progress can be read."""
 
     prompts: list[str] | None = Field(default=None, description="default: a new document, and the opening of one")
@@ -156,12 +162,14 @@ class SampleRecipe(_Section):
     top_k: int = Field(default=50, ge=0)
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that decides a run: with its seed, and a budget that is not time, the same losses every time."""
 
     name: str = "default"
     description: str = ""
     seed: int = Field(default=1, ge=0, lt=1 << 31)
+    stage: Stage = Field(default="pretrain", description="what this run does: pretrain, sft, reward, ...")
+    stages: list[Stage] = Field(default=[], description="what `groundup build` does, in this order")
     budget: str = Field(default="10m", description="90s, 10m, 2h, 5e15flop, 200ktok, 50Mtok or 500steps")
     data: DataRecipe = DataRecipe()
     tokenizer: TokenizerRecipe = TokenizerRecipe()
@@ -169,10 +177,20 @@ class Recipe(_Section):
     train: TrainRecipe = TrainRecipe()
     parallel: ParallelRecipe = ParallelRecipe()
     sample: SampleRecipe = SampleRecipe()
+    sft: SftRecipe = SftRecipe()
+    reward: RewardRecipe = RewardRecipe()
+    dpo: DpoRecipe = DpoRecipe()
+    ppo: PpoRecipe = PpoRecipe()
+    grpo: GrpoRecipe = GrpoRecipe()
+    reject: RejectRecipe = RejectRecipe()
 
     def to_toml(self) -> str:
-        """The recipe as TOML; fields left to the planner are absent."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+        """The recipe as TOML; fields left to the planner are absent, as are stages of which nothing is said."""
+        fields = type(self).model_fields
+        silent = {
+            name for name in get_args(Stage) if name in fields and getattr(self, name) == fields[name].default
+        }
+        return tomli_w.dumps(self.model_dump(exclude_none=True, exclude=silent))
 
 
 def ready_recipes() -> dict[str, str]:
@@ -236,7 +254,7 @@ def known_fields() -> list[str]:
     names: list[str] = []
     for name, field in Recipe.model_fields.items():
         section = field.annotation
-        if isinstance(section, type) and issubclass(section, _Section):
+        if isinstance(section, type) and issubclass(section, Section):
             names += [f"{name}.{inner}" for inner in section.model_fields]
         else:
             names.append(name)
@@ -279,7 +297,6 @@ def _override(tree: dict[str, Any], field: str, value: Any) -> None:
 
 # The family itself knows what stands below.
 _OPTIONS = "model.options."
-_LISTS = {"data.sources", "data.validation", "sample.prompts"}
 
 
 def _value(written: str, field: str) -> Any:
@@ -288,6 +305,15 @@ def _value(written: str, field: str) -> Any:
         value: Any = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
         value = written
-    if field in _LISTS and not isinstance(value, list):
+    if field in _lists() and not isinstance(value, list):
         return [part for part in str(value).split(",") if part]
     return value
+
+
+def _lists() -> set[str]:
+    """The fields that hold lists."""
+    names = {"stages"}
+    for section, field in Recipe.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", {})
+        names |= {f"{section}.{name}" for name, kind in inner.items() if "list" in str(kind.annotation)}
+    return names
