@@ -25,6 +25,15 @@ class LayerCache:
         for stored in (self.keys, self.values):
             stored[:, :, : self.length] = stored[index_B, :, : self.length]
 
+    def select(self, index_N: Tensor) -> None:
+        """Go on with these rows only, in this order, and give the others' memory back."""
+        _, heads, capacity, width = self.keys.shape
+        for name in ("keys", "values"):
+            stored = getattr(self, name)
+            kept = stored.new_empty(len(index_N), heads, capacity, width)
+            kept[:, :, : self.length] = stored[index_N, :, : self.length]
+            setattr(self, name, kept)
+
 
 class KeyValueCache:
     """One `LayerCache` a layer; `length` counts the tokens stored."""
@@ -36,3 +45,8 @@ class KeyValueCache:
     def length(self) -> int:
         """How many tokens the cache holds."""
         return self.layers[0].length
+
+    def select(self, index_N: Tensor) -> None:
+        """Go on with these rows only."""
+        for layer in self.layers:
+            layer.select(index_N)

@@ -93,12 +93,12 @@ class Decoder(TextModel):
         """The matrix (V, D) that gives logits: with tied weights the embedding's own."""
         return self.embedding.weight if self.unembedding is None else self.unembedding.weight
 
-    def new_cache(self, batch: int = 1) -> KeyValueCache:
-        """An empty key/value cache for `shape.context` tokens."""
+    def new_cache(self, batch: int = 1, capacity: int | None = None) -> KeyValueCache:
+        """An empty key/value cache for `capacity` tokens a row, without it `shape.context`."""
         shape, like = self.shape, self.embedding.weight
         return KeyValueCache(
             [
-                LayerCache(batch, shape.num_kv_heads, shape.context, shape.head_width, like)
+                LayerCache(batch, shape.num_kv_heads, capacity or shape.context, shape.head_width, like)
                 for _ in range(shape.num_layers)
             ]
         )

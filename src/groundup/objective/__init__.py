@@ -26,6 +26,7 @@ from groundup.objective.masked import masked
 from groundup.objective.permuted import permuted
 from groundup.objective.positions import positions
 from groundup.objective.translation import translation
+from groundup.objective.turns import supervised
 
 OBJECTIVES: dict[str, Callable[[Setting], Objective]] = {
     "causal": causal,
@@ -36,6 +37,7 @@ OBJECTIVES: dict[str, Callable[[Setting], Objective]] = {
     "permuted": permuted,
     "translation": translation,
     "denoising": denoising,
+    "supervised": supervised,
 }
 
 __all__ = [

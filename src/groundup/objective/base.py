@@ -19,7 +19,7 @@ Windows: TypeAlias = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """What one forward pass is given: ids and the targets to predict, both (B, T) int64.
+    """What one forward pass is given: ids and targets to predict, both (B, T) int64; `IGNORED` ones do not count.
 
     `documents_BT` (int64) numbers the document of each id, where attention shall not leave it.
     """
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     @property
     def num_targets(self) -> int:
         """How many tokens are to be predicted."""
-        return self.targets_BT.numel()
+        return int((self.targets_BT != IGNORED).sum())
 
     def to(self, device: str) -> "Batch":
         """The batch on another device."""

@@ -2,17 +2,18 @@
 
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from groundup.model.experts import recorded_routing
 from groundup.objective.base import (
+    IGNORED,
     Batch,
     Loss,
     Objective,
     Setting,
     Unembeds,
     Windows,
+    judged,
     number_documents,
     refuse_border,
     tokens_of,
@@ -44,7 +45,8 @@ def collate(windows: Windows, first: int = 0, *, border: int | None = None) -> B
 def loss(model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> Loss:
     """The cross-entropy of the next token, in nats, taken in float32; in chunks where the model allows it.
 
-    While a mixture of experts trains, what keeps its experts evenly loaded is added.
+    No targets give a loss and gradients of 0. While a mixture of experts trains, what keeps its experts evenly
+    loaded is added.
     """
     with recorded_routing(model) as routing:
         mean = _cross_entropy(model, batch, label_smoothing if model.training else 0.0)
@@ -57,10 +59,14 @@ def _cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float) -> Te
     targets_N = batch.targets_BT.flatten()
     if isinstance(model, Unembeds):
         features_ND = model.features(batch.inputs_BT, documents_BT=batch.documents_BT).flatten(0, 1)
+        if batch.num_targets < len(targets_N):
+            counted_N = targets_N != IGNORED
+            features_ND, targets_N = features_ND[counted_N], targets_N[counted_N]
+        if not len(targets_N):
+            return features_ND.sum() + 0.0 * model.unembedding_weight.sum()
         return chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N, label_smoothing)
     assert batch.documents_BT is None, "this model does not keep documents apart"
-    logits_BTV = model(batch.inputs_BT)
-    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_N, label_smoothing=label_smoothing)
+    return judged(model, model(batch.inputs_BT).flatten(0, 1), targets_N, label_smoothing).mean
 
 
 CAUSAL = causal(Setting())

@@ -29,6 +29,7 @@ from groundup.train import stored_tensors
 from groundup.train.averaging import WeightAverage
 from groundup.train.early_stopping import Best
 from groundup.train.moments import moments_of, require_moments, room_for_moments, set_moments
+from groundup.train.trained import load_trained, trained_state
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def snapshot(
     average: WeightAverage | None = None,
     loss_scale: dict[str, Any] | None = None,
 ) -> Snapshot:
-    """A copy of all that a checkpoint holds: as many bytes as weights, optimizer's state and average together."""
+    """A copy of all that a checkpoint holds: weights that are not frozen, the optimizer's state, and the average."""
     # The weights come first: FSDP, asked for them, divides again those that it has gathered.
-    tensors = {"model": model.state_dict(), "optimizer": moments_of(model, optimizer)}
+    tensors = {"model": trained_state(model), "optimizer": moments_of(model, optimizer)}
     if average is not None:
         tensors["average"] = average.tensors()
     copies = {part: {name: _copy(tensor) for name, tensor in held.items()} for part, held in tensors.items()}
@@ -244,7 +245,7 @@ def _restore_whole(
     checkpoint: Path, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None
 ) -> None:
     """In a process that has all of the model."""
-    model.load_state_dict(stored_tensors.read(checkpoint, "model"))
+    load_trained(model, stored_tensors.read(checkpoint, "model"))
     moments = stored_tensors.read(checkpoint, "optimizer")
     require_moments(model, moments)
     set_moments(model, optimizer, moments)
@@ -256,7 +257,7 @@ def _restore_pieces(
     checkpoint: Path, model: nn.Module, optimizer: Optimizer, average: WeightAverage | None
 ) -> None:
     """In each of many processes, which may have some of the blocks only, and pieces of their tensors."""
-    weights = model.state_dict()  # in the parameters' own memory
+    weights = trained_state(model)  # in the parameters' own memory
     names = set[str]().union(*agree(lambda: set(weights)))
 
     def fill() -> None:

@@ -33,7 +33,7 @@ def measure(settings: TrainRecipe, processes: int = 1) -> Hardware:
         flops_fp32=_matrix_flops(torch.float32, device),
         flops_bf16=_matrix_flops(torch.bfloat16, device),
         memory_bandwidth=_copy_bandwidth(device),
-        has_bf16=_has_bf16(device),
+        has_bf16=has_bf16(device),
     )
 
 
@@ -82,7 +82,7 @@ def _memory(device: str, processes: int) -> int:
     return int(psutil.virtual_memory().available) // processes
 
 
-def _has_bf16(device: str) -> bool | None:
+def has_bf16(device: str) -> bool | None:
     """Whether the device has instructions for bfloat16 products; None where that cannot be asked."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -45,8 +45,9 @@ def set_moments(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tenso
 
 
 def require_moments(model: nn.Module, names: Collection[str]) -> None:
-    """RuntimeError where a state of these names, if it is one after a step, lacks a parameter."""
-    missing = {name for name, _ in model.named_parameters()} - set(map(_parameter, names))
+    """RuntimeError where a state of these names, if it is one after a step, lacks a parameter that is trained."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    missing = trained - set(map(_parameter, names))
     if names and missing:
         raise RuntimeError(f"the optimizer's state of {min(missing)} is missing")
 

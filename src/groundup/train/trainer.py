@@ -25,6 +25,7 @@ from groundup.train.prefetch import BatchSource, Prefetch
 from groundup.train.progress import Progress
 from groundup.train.schedules import batch_windows, share_of_peak
 from groundup.train.step import StepResult, TrainStep
+from groundup.train.trained import load_trained
 
 if TYPE_CHECKING:
     from groundup.parallel.many import ManyDevices
@@ -168,7 +169,7 @@ class Trainer:
             self.average.adopt()
         if self.state.kept_step != self.state.step and self._has_whole_model:
             best = checkpoints.load_weights(self._checkpoint_of(self.state.kept_step))
-            self.model.load_state_dict(best)
+            load_trained(self.model, best)
         return self.state
 
     def _validate_if_due(self, fraction: float) -> None:

@@ -1,0 +1,1 @@
+"""Runs of the stages behind pretraining."""

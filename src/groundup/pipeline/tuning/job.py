@@ -1,0 +1,136 @@
+"""A run of a stage behind pretraining, with what every such stage needs: a model to start from, and its tokenizer."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from groundup.errors import UserError
+from groundup.model.decoder import Decoder
+from groundup.model.lora import add_adapters
+from groundup.model.vocabulary import grow_vocabulary
+from groundup.pipeline.display import Display
+from groundup.pipeline.stored_models import open_model
+from groundup.plan.hardware import Precision
+from groundup.recipe import Recipe, TrainRecipe
+from groundup.recipe_stages import TuneRecipe
+from groundup.run import Run
+from groundup.seeds import derive
+from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.templates import with_template
+from groundup.tune.freezing import freeze
+
+# Of the rate for supervised fine-tuning: preferences and rewards are noise beside words.
+_RATE = {"sft": 1.0, "reject": 1.0, "reward": 0.5, "dpo": 0.1, "ppo": 0.2, "grpo": 0.2}
+# Adapters start at nothing and are small.
+_LORA_RATE = 5.0
+
+Settings = TypeVar("Settings", bound=TuneRecipe)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a stage starts from: a decoder, a tokenizer with a chat template, and the folder where they were."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    folder: Path
+
+
+@dataclass(frozen=True)
+class TuneJob:
+    """A stage's run."""
+
+    run: Run
+    recipe: Recipe
+    display: Display
+    device: str
+    precision: Precision
+
+    @property
+    def settings(self) -> TuneRecipe:
+        """The recipe's section of this stage."""
+        section: TuneRecipe = getattr(self.recipe, self.recipe.stage)
+        return section
+
+    def settings_of(self, kind: type[Settings]) -> Settings:
+        """The same, as the section of a stage that is known."""
+        assert isinstance(self.settings, kind)
+        return self.settings
+
+    @cached_property
+    def start(self) -> Start:
+        """The model as it was stored, with rows for the template's tokens; nothing is frozen yet."""
+        return open_start(self.settings)
+
+    def seed(self, purpose: str) -> int:
+        """A seed of this run and stage for one purpose."""
+        return derive(self.recipe.seed, f"{self.recipe.stage} {purpose}")
+
+    @property
+    def context(self) -> int:
+        """The most tokens of an example."""
+        most = self.start.model.shape.context
+        return min(self.settings.context or most, most)
+
+    @property
+    def lr(self) -> float:
+        """The peak learning rate: as given, or by the model's width, the stage, and whether adapters learn."""
+        if self.settings.lr is not None:
+            return self.settings.lr
+        of_adapters = _LORA_RATE if self.settings.lora else 1.0
+        return min(1e-3, 0.128 / self.start.model.shape.width) * _RATE[self.recipe.stage] * of_adapters
+
+    def train_recipe(self, num_rows: int) -> TrainRecipe:
+        """How the trainer goes about it: the stage's numbers, and what `train` says of this machine."""
+        settings = self.settings
+        batch_size = min(settings.batch_size, num_rows)
+        return self.recipe.train.model_copy(
+            update={
+                "batch_size": batch_size,
+                "micro_batch": settings.micro_batch and math.gcd(settings.micro_batch, batch_size),
+                "optimizer": settings.optimizer,
+                "lr": self.lr,
+                "schedule": settings.schedule,
+                "warmup": settings.warmup,
+                "final_lr": settings.final_lr,
+                "weight_decay": settings.weight_decay,
+                "clip": settings.clip,
+                "beta2": settings.beta2,
+                "patience": settings.patience,
+                "batch_warmup": 0.0,
+            }
+        )
+
+    def arrange(self, model: Decoder) -> list[str]:
+        """Freeze what shall stay, and put adapters in where they shall learn; the names of what is frozen."""
+        settings = self.settings
+        if not settings.lora:
+            return freeze(model, settings.freeze)
+        if settings.freeze != "none":
+            raise UserError(f"--freeze {settings.freeze} and adapters exclude each other; leave one out")
+        alpha = settings.lora_alpha or 2.0 * settings.lora
+        add_adapters(
+            model, settings.lora, alpha, settings.lora_targets, settings.lora_dropout, self.seed("adapters")
+        )
+        return ["all but adapters"]
+
+
+def open_start(settings: TuneRecipe) -> Start:
+    """Read the model that a section names; UserError where there is none, or none that writes."""
+    if settings.model is None:
+        raise UserError("no model to start from; name a run or a model folder, such as runs/default-1")
+    folder = Path(settings.model)
+    stored = open_model(folder)
+    if not isinstance(stored.model, Decoder):
+        raise UserError(
+            f"{folder} holds a {stored.model.shape.family}, which does not write token by token; "
+            "`groundup finetune` teaches it classes or translation"
+        )
+    if not isinstance(stored.tokenizer, Tokenizer):
+        raise UserError(f"the tokenizer of {folder} is not byte-level BPE, which this stage needs")
+    tokenizer = with_template(stored.tokenizer, settings.template)
+    if tokenizer.vocabulary_size > stored.model.shape.vocabulary_size:
+        grow_vocabulary(stored.model, tokenizer.vocabulary_size)
+    return Start(stored.model, tokenizer, folder)

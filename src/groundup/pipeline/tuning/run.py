@@ -1,0 +1,100 @@
+"""A stage's run from its recipe to its model: made, continued after an interruption, and finished."""
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from groundup.clock import Clock
+from groundup.errors import UserError
+from groundup.pipeline.build import undone_if_refused
+from groundup.pipeline.display import Display
+from groundup.pipeline.tuning.job import TuneJob
+from groundup.plan.hardware import Precision
+from groundup.recipe import Recipe
+from groundup.recipe_stages import RolloutRecipe, TuneRecipe
+from groundup.run import Run
+from groundup.train.allocator import keep_freed_memory
+from groundup.train.device import choose_device, set_threads
+from groundup.train.machine import has_bf16
+from groundup.train.optimizers import find_optimizer
+
+CarryOn = Callable[[TuneJob, Clock], dict[str, Any]]
+# What is learnt from chances that were computed before must find the same ones again.
+_EXACT = {"ppo", "grpo"}
+
+
+def tune(recipe: Recipe, folder: Path, display: Display, started: float | None = None) -> dict[str, Any]:
+    """Take the recipe's stage through in a new run's folder; the outcome.
+
+    Raises UserError for what a user can mend, and train.trainer.Interrupted after a signal, when the state is saved.
+    """
+    check(recipe)
+    clock = Clock(started)
+    with undone_if_refused(Run.create(folder, _with_whole_paths(recipe))) as run:
+        return _carry_on(run, clock, display)
+
+
+def resume_tuning(run: Run, display: Display, started: float | None = None) -> dict[str, Any]:
+    """Continue an interrupted run from its last intact checkpoint, or from as far as it had come."""
+    if run.finished:
+        display.say(f"{run.folder} is finished; there is nothing to resume")
+        return run.read_json(run.outcome_file)
+    return _carry_on(run, Clock(started), display)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse what could never be done, before anything is made."""
+    section: TuneRecipe = getattr(recipe, recipe.stage)
+    find_optimizer(section.optimizer)
+    if section.model is None:
+        raise UserError(f"{recipe.stage} has no model to start from; name a run or a model folder")
+    if not section.data:
+        raise UserError(f"{recipe.stage} has no data; name files, such as data.jsonl, or demo:NAME")
+    if isinstance(section, RolloutRecipe) and section.reward is None:
+        raise UserError(f"{recipe.stage} has nobody to judge; give --reward MODEL or --reward FILE.py")
+
+
+def _carry_on(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
+    recipe = run.recipe
+    with run.locked():
+        display.log = run.log
+        display.say(f"run {run.folder}", style="bold")
+        keep_freed_memory()
+        device = choose_device(recipe.train.device)
+        set_threads(recipe.train.threads)
+        job = TuneJob(run, recipe, display, device, _precision(recipe, device))
+        stage: CarryOn = import_module(f"groundup.pipeline.tuning.{recipe.stage}").carry_on
+        outcome = stage(job, clock)
+        outcome = {"stage": recipe.stage, "run": str(run.folder), "model": str(run.model)} | outcome
+        outcome["total_seconds"] = clock.elapsed()
+        run.save_outcome(outcome)
+        display.say(f"model   {run.model}")
+        display.say(f"log     {time.strftime('%H:%M')} {run.log_file}", style="dim")
+        return outcome
+
+
+def _precision(recipe: Recipe, device: str) -> Precision:
+    if recipe.train.precision != "auto":
+        return recipe.train.precision
+    return "bf16" if recipe.stage not in _EXACT and has_bf16(device) else "fp32"
+
+
+def _with_whole_paths(recipe: Recipe) -> Recipe:
+    """The recipe with paths that lead to the same place from anywhere, as a run may be continued from there."""
+    recipe = recipe.model_copy(deep=True)
+    section: TuneRecipe = getattr(recipe, recipe.stage)
+    if section.model is not None:
+        section.model = _whole(section.model)
+    section.data = [_whole(source) for source in section.data]
+    section.validation = [_whole(source) for source in section.validation]
+    if isinstance(section, RolloutRecipe) and section.reward is not None:
+        path, colon, function = section.reward.partition(".py:")
+        section.reward = _whole(f"{path}.py") + f":{function}" if colon else _whole(section.reward)
+    return recipe
+
+
+def _whole(source: str) -> str:
+    path = Path(source)
+    return str(path.resolve()) if path.exists() else source

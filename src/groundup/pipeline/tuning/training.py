@@ -1,0 +1,160 @@
+"""The trainer on a stage's job: new, or from the last intact checkpoint."""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from groundup.errors import UserError
+from groundup.evaluate.rows import evaluate_rows
+from groundup.objective import Objective
+from groundup.pipeline.display import TrainingBar
+from groundup.pipeline.numbers import human
+from groundup.pipeline.pace import Pace
+from groundup.pipeline.tuning.job import TuneJob
+from groundup.plan.budget import parse_budget
+from groundup.recipe import TrainRecipe
+from groundup.run import read_rows, truncate_rows
+from groundup.train import checkpoints
+from groundup.train.checkpoints import TrainState
+from groundup.train.metrics import MetricsWriter
+from groundup.train.prefetch import BatchSource
+from groundup.train.progress import Progress, StepProgress, TimeProgress
+from groundup.train.trainer import Hooks, StepReport, Trainer, Validation
+
+HooksOf = Callable[[TrainingBar], Hooks]
+# So many held-out examples are measured on the way; all of them at the end.
+MOST_VALIDATED = 256
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a stage trains: so many steps, or so many seconds."""
+
+    steps: int
+    seconds: float | None = None
+
+    def progress(self, spent: float) -> Progress:
+        """To be asked before each step; `spent` seconds are behind it."""
+        return StepProgress(self.steps) if self.seconds is None else TimeProgress(self.seconds, spent)
+
+
+def length_of(job: TuneJob, num_rows: int, row_tokens: float, num_parameters: int) -> Length:
+    """By the section's budget, else its epochs; UserError for a budget in money."""
+    settings = job.settings
+    batch_size = min(settings.batch_size, num_rows)
+    if settings.budget is None:
+        return Length(max(1, math.ceil(settings.epochs * num_rows / batch_size)))
+    budget = parse_budget(settings.budget)
+    if budget.kind == "seconds":
+        return Length(0, budget.amount)
+    if budget.kind == "usd":
+        raise UserError(f"{job.recipe.stage}.budget={settings.budget}: give time, steps or tokens, not money")
+    step_tokens = batch_size * row_tokens
+    steps = {
+        "steps": budget.amount,
+        "tokens": budget.amount / step_tokens,
+        "flops": budget.amount / (6 * num_parameters * step_tokens),
+    }[budget.kind]
+    return Length(max(1, round(steps)))
+
+
+def train(
+    job: TuneJob,
+    model: nn.Module,
+    objective: Objective,
+    batches: BatchSource,
+    settings: TrainRecipe,
+    length: Length,
+    hooks_of: HooksOf,
+    *,
+    prefetch: bool = True,
+) -> TrainState:
+    """Train `model` in place until `length` is over; where it stands.
+
+    Without `prefetch` batches are read when they are due: those that follow from the model itself. Raises
+    train.trainer.Interrupted after a signal, when the state is saved.
+    """
+    run = job.run
+    if not run.plan_file.is_file():
+        run.save_plan(_plan(job, model, settings, length))
+    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
+    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
+    step = checkpoints.read_state(checkpoint).step if checkpoint else 0
+    truncate_rows(run.metrics_file, step, last_validation=step - 1)
+    with ExitStack() as stack:
+        metrics = stack.enter_context(MetricsWriter(run.metrics_file))
+        bar = stack.enter_context(job.display.training())
+        trainer = Trainer(
+            model,
+            objective,
+            batches,
+            settings,
+            precision=job.precision,
+            device=job.device,
+            checkpoint_folder=run.checkpoints,
+            metrics=metrics,
+            hooks=hooks_of(bar),
+            seed=job.seed("dropout"),
+            prefetch=prefetch,
+        )
+        if checkpoint:
+            trainer.resume(checkpoint, spent)
+            job.display.say(f"continuing after step {trainer.state.step:,} from {checkpoint.name}")
+        return trainer.train(length.progress(spent))
+
+
+def _plan(job: TuneJob, model: nn.Module, settings: TrainRecipe, length: Length) -> dict[str, Any]:
+    """What will be done, for `plan.json`."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return {
+        "stage": job.recipe.stage,
+        "start": str(job.start.folder),
+        "parameters": sum(size for size, _ in sizes),
+        "trained_parameters": sum(size for size, is_trained in sizes if is_trained),
+        "steps": length.steps or None,
+        "seconds": length.seconds,
+        "batch_size": settings.batch_size,
+        "lr": settings.lr,
+        "precision": job.precision,
+        "device": job.device,
+    }
+
+
+class HeldOutHooks:
+    """The trainer's hooks of a stage that has held-out rows to be asked about."""
+
+    def __init__(
+        self, job: TuneJob, objective: Objective, held_out: npt.NDArray[np.int64], bar: TrainingBar, unit: str
+    ):
+        self._job, self._objective, self._held_out = job, objective, held_out
+        self._bar, self._unit, self._pace = bar, unit, Pace()
+
+    def validate(self, model: nn.Module) -> Validation:
+        """The loss of held-out examples, and the share of right answers where there is such a thing."""
+        found = evaluate_rows(
+            model,
+            self._objective,
+            self._held_out[:MOST_VALIDATED],
+            device=self._job.device,
+            precision=self._job.precision,
+        )
+        return Validation(found.loss, accuracy=found.accuracy)
+
+    def on_step(self, report: StepReport) -> None:
+        """Move the bar."""
+        figures = f"loss {self._pace.smooth(report.loss):.3f}  {human(report.tokens_per_second)} {self._unit}/s"
+        self._bar.show(report.fraction, figures, self._pace.seconds_left(report.fraction))
+
+    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation, last: bool) -> None:
+        """Say the figures."""
+        del model, last
+        right = "" if validation.accuracy is None else f", {validation.accuracy:.1%} right"
+        self._job.display.say(
+            f"step {state.step:,}  {state.seconds:.0f} s  held-out: loss {validation.loss:.3f}{right}"
+        )
