@@ -103,6 +103,7 @@ class TrainRecipe(Section):
     weight_decay: float = Field(default=0.1, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0, description="what AdamW adds to the root of the second moment")
     clip: float = Field(default=1.0, gt=0, description="the largest norm of the gradient")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="the share of each target that is spread over the whole vocabulary"

@@ -40,6 +40,7 @@ class TuneRecipe(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)
     beta2: float = Field(default=0.99, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0, description="of AdamW")
     patience: int | None = Field(default=None, ge=1, description="end after so many validations without a gain")
     lora: int = Field(default=0, ge=0, description="rank of low-rank adapters, which alone are trained")
     lora_alpha: float | None = Field(default=None, gt=0, description="adapters count alpha/rank; default: 2 rank")
@@ -100,6 +101,7 @@ class PolicyRecipe(RolloutRecipe):
     kl_horizon: float = Field(default=10_000.0, gt=0, description="answers in which beta is steered")
     kl_limit: float | None = Field(default=None, gt=0, description="end at more nats an answer than this")
     schedule: Literal["linear", "cosine", "trapezoid", "wsd", "constant"] = Field(default="constant")
+    epsilon: float = Field(default=1e-5, gt=0, description="of AdamW: advantages are small at first")
 
 
 class PpoRecipe(PolicyRecipe):

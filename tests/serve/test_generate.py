@@ -70,7 +70,7 @@ def test_generation_ends_before_the_stop(make_random: MakeRandom) -> None:
     model = make_random("qwen3")
     ids = list(generate_ids(model, [1], 12, GREEDY, seed=1))
     stop = ids[5]
-    assert list(generate_ids(model, [1], 12, GREEDY, seed=1, stop=stop)) == ids[: ids.index(stop)]
+    assert list(generate_ids(model, [1], 12, GREEDY, seed=1, stop={stop})) == ids[: ids.index(stop)]
     assert list(generate_ids(model, [1], 0, GREEDY, seed=1)) == []
 
 

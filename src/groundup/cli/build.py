@@ -1,7 +1,5 @@
 """`groundup build`."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +20,10 @@ def build(
         str | None,
         typer.Option(help="90s, 10m, 2h, 5e15flop, 200ktok, 50Mtok or 500steps. Default: the recipe's."),
     ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="pretrain,sft,reward,dpo,ppo,grpo,reject. Default: the recipe's."),
+    ] = None,
     recipe: Annotated[str, typer.Option(help="A ready recipe's name or a TOML file.")] = "default",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override any field of the recipe.")
@@ -35,7 +37,7 @@ def build(
     import psutil
 
     started = psutil.Process().create_time()
-    if resume and (sources or budget or set_ or seed is not None or recipe != "default"):
+    if resume and (sources or budget or stages or set_ or seed is not None or recipe != "default"):
         raise UserError("--resume continues a run as it was planned; give it only --out (and --json)")
     from groundup import recipe as recipes
     from groundup import run as runs
@@ -44,28 +46,19 @@ def build(
         run = runs.Run.open(out) if out else runs.newest_unfinished()
         folder = run.folder
     else:
-        given = {"budget": budget, "seed": seed, "data.sources": sources or None}
+        chain = stages.split(",") if stages else None
+        given = {"budget": budget, "seed": seed, "data.sources": sources or None, "stages": chain}
         named = {field: value for field, value in given.items() if value is not None}
         loaded = recipes.load(recipe, recipes.parse_overrides(set_ or []) | named)
         folder = out or runs.new_folder(loaded.name)
 
-    from rich.console import Console
+    from groundup.cli.stage import follow
+    from groundup.pipeline import staged
 
-    from groundup.pipeline import build as pipeline
-    from groundup.pipeline.display import Display
-    from groundup.train.trainer import Interrupted
-
-    display = Display(Console(file=sys.stderr if as_json else sys.stdout))
-    try:
-        outcome = (
-            pipeline.resume(run, display, started) if resume else pipeline.build(loaded, folder, display, started)
-        )
-    except Interrupted as stop:
-        message = f"{stop} and saved; continue with: groundup build --resume --out {folder}"
-        display.say(message)
-        if as_json:
-            print(json.dumps({"error": message}))
-        return 128 + stop.signal
-    if as_json:
-        print(json.dumps(outcome, ensure_ascii=False))
-    return 0
+    return follow(
+        lambda display: (
+            staged.resume(run, display, started) if resume else staged.build(loaded, folder, display, started)
+        ),
+        f"groundup build --resume --out {folder}",
+        as_json,
+    )

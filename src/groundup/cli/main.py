@@ -15,6 +15,7 @@ from groundup.cli import (
     classify,
     compare,
     doctor,
+    dpo,
     evaluate,
     export,
     families,
@@ -26,7 +27,9 @@ from groundup.cli import (
     probe,
     recipes,
     report,
+    reward,
     scaling,
+    sft,
     tokenizer,
     train,
     translate,
@@ -54,6 +57,9 @@ app.command("report")(report.report)
 app.command("finetune")(finetune.finetune)
 app.command("classify")(classify.classify)
 app.command("probe")(probe.probe)
+app.command("sft")(sft.sft)
+app.command("reward")(reward.reward)
+app.command("dpo")(dpo.dpo)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.add_typer(scaling.app, name="scaling", help="Runs of many sizes, the law of their loss, its predictions.")
 app.add_typer(words.app, help="Word vectors: word2vec and GloVe, trained, measured, exported.")
@@ -66,6 +72,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 
 USER_ERROR = 2
+_RESUMABLE = {"build", "train", "sft", "reward", "dpo", "ppo", "grpo", "reject"}
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -132,7 +139,7 @@ def explain(error: OSError) -> str:
 
 def _interrupted(arguments: list[str]) -> int:
     verb = arguments[0]
-    hint = f"; `groundup {verb} --resume` continues an unfinished run" if verb in {"build", "train"} else ""
+    hint = f"; `groundup {verb} --resume` continues an unfinished run" if verb in _RESUMABLE else ""
     print(f"stopped{hint}", file=sys.stderr)
     if "--json" in arguments:
         print(json.dumps({"error": f"stopped{hint}"}))

@@ -50,3 +50,8 @@ class KeyValueCache:
         """Go on with these rows only."""
         for layer in self.layers:
             layer.select(index_N)
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        for layer in self.layers:
+            layer.length = length

@@ -40,6 +40,12 @@ class VocabularyPart(NamedTuple):
         total = all_reduce(exponentials.sum(1, keepdim=True), "sum", self.group)
         return exponentials.div_(total).to(logits_NV.dtype)
 
+    def logsumexp(self, logits_NV: Tensor) -> Tensor:
+        """The logarithm of the softmax's denominator over the whole vocabulary, (N,)."""
+        greatest = all_reduce(logits_NV.amax(1, keepdim=True), "max", self.group)
+        total = all_reduce((logits_NV - greatest).exp_().sum(1, keepdim=True), "sum", self.group)
+        return (greatest + total.log()).squeeze(1)
+
     def place(self, ids: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Of each id, in any shape: its place among the `size` that are here, and whether it is one of them."""
         places = ids - self.first

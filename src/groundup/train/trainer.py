@@ -1,7 +1,7 @@
 """The training loop: forward, backward, clip, step, log, save."""
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -85,7 +85,8 @@ class Hooks(Protocol):
 class Trainer:
     """Trains `model` on `batches` until `progress` is over; everything else was arranged before.
 
-    With `devices`, from `lay_out`, it does so together with other processes, which call the same methods.
+    With `devices`, from `lay_out`, it does so together with other processes, which call the same methods. Without
+    `prefetch` windows are read when their step is due: those that follow from the weights of that moment.
     """
 
     def __init__(
@@ -102,9 +103,10 @@ class Trainer:
         hooks: Hooks,
         devices: "ManyDevices | None" = None,
         seed: int = 0,
+        prefetch: bool = True,
     ):
         assert settings.lr is not None and settings.batch_size is not None, "the planner fills them in"
-        self.model, self.batches, self.settings = model, batches, settings
+        self.model, self.batches, self.settings, self._reads_ahead = model, batches, settings, prefetch
         self.take_step = TrainStep(
             model, objective, settings, precision=precision, device=device, devices=devices, seed=seed
         )
@@ -140,9 +142,8 @@ class Trainer:
         self._start = time.monotonic() - self.state.seconds
         saving = _SaveSchedule(self.settings, self.writer)
         fraction = progress.fraction(self.state.step - 1) if self.state.step else 0.0
-        stretch = max(_WINDOWS_AHEAD, self.batch_size)
         interrupt = Interrupt(self._echo_seconds)
-        with Prefetch(self.batches, stretch) as batches, self.writer, interrupt:
+        with self._reading() as batches, self.writer, interrupt:
             while not progress.finished(self.state.step):
                 self._validate_if_due(fraction)
                 if self.state.stopped_early:
@@ -171,6 +172,11 @@ class Trainer:
             best = checkpoints.load_weights(self._checkpoint_of(self.state.kept_step))
             load_trained(self.model, best)
         return self.state
+
+    def _reading(self) -> AbstractContextManager[BatchSource]:
+        if not self._reads_ahead:
+            return nullcontext(self.batches)
+        return Prefetch(self.batches, max(_WINDOWS_AHEAD, self.batch_size))
 
     def _validate_if_due(self, fraction: float) -> None:
         """Validate after a step at `fraction` of the run, if a validation lies behind it; the last one never does.

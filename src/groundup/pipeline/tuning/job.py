@@ -1,4 +1,4 @@
-"""A run of a stage behind pretraining, with what every such stage needs: a model to start from, and its tokenizer."""
+"""A run of a stage behind pretraining, with what every such stage needs: a model to start from, a tokenizer."""
 
 import math
 from dataclasses import dataclass
@@ -98,6 +98,7 @@ class TuneJob:
                 "weight_decay": settings.weight_decay,
                 "clip": settings.clip,
                 "beta2": settings.beta2,
+                "epsilon": settings.epsilon,
                 "patience": settings.patience,
                 "batch_warmup": 0.0,
             }

@@ -28,7 +28,7 @@ _EXACT = {"ppo", "grpo"}
 def tune(recipe: Recipe, folder: Path, display: Display, started: float | None = None) -> dict[str, Any]:
     """Take the recipe's stage through in a new run's folder; the outcome.
 
-    Raises UserError for what a user can mend, and train.trainer.Interrupted after a signal, when the state is saved.
+    Raises UserError for what a user can mend, and train.trainer.Interrupted after a signal, once all is saved.
     """
     check(recipe)
     clock = Clock(started)

@@ -10,4 +10,4 @@ from groundup.train.optimizers.groups import decay_groups
 def adamw(model: nn.Module, settings: TrainRecipe) -> AdamW:
     """Two moments a parameter, 8 bytes."""
     groups = decay_groups(model, settings.weight_decay)
-    return AdamW(groups, lr=0.0, betas=(settings.beta1, settings.beta2), fused=True)
+    return AdamW(groups, lr=0.0, betas=(settings.beta1, settings.beta2), eps=settings.epsilon, fused=True)
