@@ -180,11 +180,14 @@ def _read_json_lines(lines: Iterable[bytes], name: str, field: str) -> Iterator[
         yield Part(field_of(record, field, where))
 
 
-def json_records(lines: Iterable[bytes], name: str, field: str = "text") -> Iterator[tuple[str, dict[str, Any]]]:
+def json_records(
+    lines: Iterable[bytes], name: str, field: str = "text", *, example: str | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where it stands ("file, line 3") and what it holds, of each line that is not empty.
 
-    Raises UserError for what is no JSON object; `field` is the one of the example that it gives.
+    Raises UserError for what is no JSON object; it gives an `example`, by default one with `field`.
     """
+    example = example or f'{{"{field}": "..."}}'
     for number, line in enumerate(lines, start=1):
         if line.isspace():
             continue
@@ -194,11 +197,17 @@ def json_records(lines: Iterable[bytes], name: str, field: str = "text") -> Iter
         except ValueError as error:
             raise UserError(f"{where}: not JSON ({error}); mend or remove the line") from error
         if not isinstance(record, dict):
-            raise UserError(f'{where}: not a JSON object such as {{"{field}": "..."}}; mend or remove the line')
+            raise UserError(f"{where}: not a JSON object such as {example}; mend or remove the line")
         yield where, record
 
 
 def _read_parquet(path: Path, field: str) -> Iterator[Part]:
+    for record in parquet_records(path, field):
+        yield Part(field_of(record, field, str(path)))
+
+
+def parquet_records(path: Path, field: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows, or only their `field`; UserError if the file is damaged or lacks it. Memory: a row group."""
     import pyarrow
     from pyarrow import parquet
 
@@ -206,12 +215,12 @@ def _read_parquet(path: Path, field: str) -> Iterator[Part]:
         # Without pre-buffering and one row group after the other, so that memory does not grow with the file.
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
             names = file.schema_arrow.names
-            if field not in names:
+            if field is not None and field not in names:
                 field_of(dict.fromkeys(names), field, str(path))
+            columns = None if field is None else [field]
             for group in range(file.num_row_groups):
-                for rows in file.iter_batches(_ROWS, row_groups=[group], columns=[field]):
-                    for value in rows.column(0):
-                        yield Part(field_of({field: value.as_py()}, field, str(path)))
+                for rows in file.iter_batches(_ROWS, row_groups=[group], columns=columns):
+                    yield from rows.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: not a readable parquet file ({reason}); fetch it again") from error

@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face hub, or local folders in its layout, streamed."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from groundup.data.formats import field_of
 from groundup.data.text import Part
@@ -11,9 +12,16 @@ DEFAULT_SPLIT = "train"
 
 
 def read_hub(source: str, *, field: str = "text") -> Iterator[Part]:
-    """Yield `field` of each row of `hf:NAME[:SPLIT]`; SPLIT is `train` by default, NAME may be a local folder.
+    """Yield `field` of each row of `hf:NAME[:SPLIT]`; errors as `hub_records`."""
+    for where, row in hub_records(source):
+        yield Part(field_of(row, field, where))
 
-    Nothing is downloaded ahead of what is read. Needs the extra `hub`.
+
+def hub_records(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where it stands, and what it holds, of each row of `hf:NAME[:SPLIT]`.
+
+    SPLIT is `train` by default, NAME may be a local folder. Nothing is downloaded ahead of what is read. Needs
+    the extra `hub`; UserError without it, and for what cannot be read.
     """
     try:
         import datasets
@@ -26,9 +34,7 @@ def read_hub(source: str, *, field: str = "text") -> Iterator[Part]:
     try:
         rows = iter(datasets.load_dataset(name, split=split or DEFAULT_SPLIT, streaming=True))
         for number, row in enumerate(rows, start=1):
-            yield Part(field_of(row, field, f"{source}, row {number}"))
-    except UserError:
-        raise
+            yield f"{source}, row {number}", row
     except Exception as error:  # datasets lets through the errors of half a dozen libraries
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

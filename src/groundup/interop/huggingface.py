@@ -7,54 +7,19 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from groundup.interop.decoder_names import names_of
 from groundup.interop.names import renamer
 from groundup.shape import Shape
 
 Tensors = dict[str, Tensor]
 
-# Our name -> theirs; {i} is the layer.
-_LLAMA_NAMES = {
-    "embedding": "model.embed_tokens",
-    "blocks.{i}.attention_norm": "model.layers.{i}.input_layernorm",
-    "blocks.{i}.attention.query": "model.layers.{i}.self_attn.q_proj",
-    "blocks.{i}.attention.key": "model.layers.{i}.self_attn.k_proj",
-    "blocks.{i}.attention.value": "model.layers.{i}.self_attn.v_proj",
-    "blocks.{i}.attention.output": "model.layers.{i}.self_attn.o_proj",
-    "blocks.{i}.attention.query_norm": "model.layers.{i}.self_attn.q_norm",
-    "blocks.{i}.attention.key_norm": "model.layers.{i}.self_attn.k_norm",
-    "blocks.{i}.feedforward_norm": "model.layers.{i}.post_attention_layernorm",
-    "blocks.{i}.feedforward.gate": "model.layers.{i}.mlp.gate_proj",
-    "blocks.{i}.feedforward.up": "model.layers.{i}.mlp.up_proj",
-    "blocks.{i}.feedforward.down": "model.layers.{i}.mlp.down_proj",
-    "norm": "model.norm",
-    "unembedding": "lm_head",
-}
-# A mixture of experts has one file entry for each expert's matrix; {e} is the expert.
-_EXPERTS_NAMES = _LLAMA_NAMES | {
-    "blocks.{i}.feedforward.router": "model.layers.{i}.mlp.gate",
-    "blocks.{i}.feedforward.experts.{e}.gate": "model.layers.{i}.mlp.experts.{e}.gate_proj",
-    "blocks.{i}.feedforward.experts.{e}.up": "model.layers.{i}.mlp.experts.{e}.up_proj",
-    "blocks.{i}.feedforward.experts.{e}.down": "model.layers.{i}.mlp.experts.{e}.down_proj",
-}
-_GPT2_NAMES = {
-    "embedding": "transformer.wte",
-    "positions": "transformer.wpe",
-    "blocks.{i}.attention_norm": "transformer.h.{i}.ln_1",
-    "blocks.{i}.attention.query_key_value": "transformer.h.{i}.attn.c_attn",
-    "blocks.{i}.attention.output": "transformer.h.{i}.attn.c_proj",
-    "blocks.{i}.feedforward_norm": "transformer.h.{i}.ln_2",
-    "blocks.{i}.feedforward.up": "transformer.h.{i}.mlp.c_fc",
-    "blocks.{i}.feedforward.down": "transformer.h.{i}.mlp.c_proj",
-    "norm": "transformer.ln_f",
-    "unembedding": "lm_head",
-}
 # GPT-2 stores these as (in, out), the transpose of a linear layer's weight.
 _GPT2_TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
 def to_tensors(shape: Shape, state: Tensors) -> Tensors:
     """Our state dict under Hugging Face's names, contiguous."""
-    rename = renamer(_names(shape.family))
+    rename = renamer(names_of(shape.family))
     if shape.family == "gpt2":
         state = _fuse_query_key_value(state, shape.num_layers)
     if shape.num_experts:
@@ -65,7 +30,7 @@ def to_tensors(shape: Shape, state: Tensors) -> Tensors:
 
 def from_tensors(shape: Shape, tensors: Tensors) -> Tensors:
     """Hugging Face's tensors under our names, in float32."""
-    rename = renamer({theirs: ours for ours, theirs in _names(shape.family).items()})
+    rename = renamer({theirs: ours for ours, theirs in names_of(shape.family).items()})
     if shape.family == "gpt2":
         # The hub's own GPT-2 files lack the prefix, and carry causal masks as if they were weights.
         tensors = {
@@ -79,10 +44,6 @@ def from_tensors(shape: Shape, tensors: Tensors) -> Tensors:
     if shape.num_experts:
         state = _stack_experts(state)
     return dict(_split_query_key_value(state)) if shape.family == "gpt2" else state
-
-
-def _names(family: str) -> dict[str, str]:
-    return {"gpt2": _GPT2_NAMES, "qwen3_moe": _EXPERTS_NAMES}.get(family, _LLAMA_NAMES)
 
 
 def _gpt2_layout(shape: Shape, name: str, tensor: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Model folders: ordinary Hugging Face folders, written and read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from torch import Tensor
 from groundup.errors import UserError
 from groundup.files import folder_atomically, write_atomically, write_json
 from groundup.interop.formats import format_of
+from groundup.interop.gguf import GgufFile
 from groundup.interop.stored import read_shape, weight_files
+from groundup.model.adapter_folder import adapter_base, attach, is_adapter
 from groundup.model.base import Model, TextModel, fill_tables
 from groundup.model.decoder import Decoder
+from groundup.model.lora import merge_adapters
 from groundup.model.registry import assemble_any
+from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.load import AnyTokenizer, load_tokenizer
 
@@ -46,12 +51,19 @@ def save(
     """
     with folder_atomically(folder) as temporary:
         save_weights(temporary, model, tokenizer.special_tokens if tokenizer else {})
-        if tokenizer is not None:
-            tokenizer.save(temporary, model_max_length=model.shape.context)
-        if tokenizer is not None and sampling is not None:
-            end = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
-            write_json(temporary / "generation_config.json", end | {"do_sample": True} | sampling)
-        write_atomically(temporary / "README.md", card)
+        save_companions(temporary, model, tokenizer, card, sampling)
+
+
+def save_companions(
+    folder: Path, model: Model, tokenizer: AnyTokenizer | None, card: str, sampling: dict[str, Any] | None
+) -> None:
+    """Write what stands beside the weights; arguments as for `save`."""
+    if tokenizer is not None:
+        tokenizer.save(folder, model_max_length=model.shape.context)
+    if tokenizer is not None and sampling is not None:
+        end = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text}
+        write_json(folder / "generation_config.json", end | {"do_sample": True} | sampling)
+    write_atomically(folder / "README.md", card)
 
 
 def save_weights(folder: Path, model: Model, special: Mapping[str, int]) -> None:
@@ -65,26 +77,30 @@ def save_weights(folder: Path, model: Model, special: Mapping[str, int]) -> None
 def load(folder: Path | str) -> LoadedModel:
     """Read a decoder's folder, or a run's folder that holds one in `model/`; the model is in evaluation mode.
 
-    UserError names what is missing, and says where the model is no decoder. Every tensor must be known and there:
-    nothing is loaded half.
+    Of a folder of adapters it is the model that they belong to, with the adapters in its weights; a .gguf file is
+    read as well. UserError names what is missing, and says where the model is no decoder. Every tensor must be
+    known and there: nothing is loaded half.
     """
     folder = model_folder(Path(folder))
-    model = load_weights(folder)
+    model, read_tokenizer = _read(folder)
     if not isinstance(model, Decoder):
         raise UserError(
             f"{folder} holds a model of the family {model.shape.family}, which does not write text token by "
             "token; `groundup families` says what it is good for"
         )
-    return LoadedModel(model, Tokenizer.load(folder))
+    tokenizer = read_tokenizer()
+    if not isinstance(tokenizer, Tokenizer):
+        raise UserError(f"the tokenizer of {folder} is not byte-level BPE, which a model that writes needs")
+    return LoadedModel(model, tokenizer)
 
 
 def load_any(folder: Path | str) -> Loaded:
     """As `load`, of any family that reads text; UserError also for a tokenizer that is another model's."""
     folder = model_folder(Path(folder))
-    model = load_weights(folder)
+    model, read_tokenizer = _read(folder)
     if not isinstance(model, TextModel):
         raise UserError(f"{folder} holds a {model.shape.family}, which does not read text; choose another")
-    loaded = Loaded(model, load_tokenizer(folder))
+    loaded = Loaded(model, read_tokenizer())
     # Special tokens are often added behind those that the model was made for, and never read.
     most, size = loaded.model.shape.vocabulary_size, loaded.tokenizer.vocabulary_size
     special = set(loaded.tokenizer.special_tokens.values())
@@ -98,27 +114,21 @@ def load_any(folder: Path | str) -> Loaded:
 
 def load_weights(folder: Path | str) -> Model:
     """The model alone, of any family; errors as for `load`."""
-    folder = model_folder(Path(folder))
-    shape = read_shape(folder)
-    model = assemble_any(shape)
-    model.to_empty(device="cpu")
-    fill_tables(model)
-    state = format_of(shape.family).from_tensors(shape, _read_tensors(folder))
-    expected = set(model.state_dict())
-    if expected != set(state):
-        missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
-        raise UserError(f"{folder} does not fit its config.json: missing {missing}, not expected {unexpected}")
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{folder} does not fit its config.json: {str(error).splitlines()[-1].strip()}") from None
-    return model.eval()
+    return _read(model_folder(Path(folder)))[0]
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the model of `load_weights` has a tokenizer with it, for `load_any`."""
+    folder = model_folder(folder)
+    return folder.is_file() or is_adapter(folder) or (folder / "tokenizer.json").is_file()
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder itself, or `model/` in a run's; UserError where neither holds a model."""
+    """The folder itself, or `model/` in a run's, or a .gguf file; UserError where there is no model."""
+    if folder.suffix == ".gguf" and folder.is_file():
+        return folder
     for candidate in (folder, folder / "model"):
-        if (candidate / "config.json").is_file():
+        if (candidate / "config.json").is_file() or is_adapter(candidate):
             return candidate
     if any((candidate / "words.json").is_file() for candidate in (folder, folder / "model")):
         raise UserError(f"{folder} holds word vectors, which `groundup neighbours` and `groundup words` read")
@@ -127,6 +137,39 @@ def model_folder(folder: Path) -> Path:
             f"the run in {folder} has no model yet; finish it with `groundup build --resume --out {folder}`"
         )
     raise UserError(f"{folder} is neither a run nor a model folder (no config.json); `groundup build` makes one")
+
+
+def _read(folder: Path) -> tuple[Model, Callable[[], AnyTokenizer]]:
+    """The model in a place that `model_folder` gave, in evaluation mode, and what reads its tokenizer."""
+    if folder.is_file():
+        file = GgufFile(folder)
+        return _filled(folder, file.shape, file.state()), file.tokenizer
+    if is_adapter(folder):
+        model, read_tokenizer = _read(model_folder(adapter_base(folder)))
+        attach(model, folder)
+        merge_adapters(model)
+        has_own = (folder / "tokenizer.json").is_file()
+        return model, partial(load_tokenizer, folder) if has_own else read_tokenizer
+    shape = read_shape(folder)
+    state = format_of(shape.family).from_tensors(shape, _read_tensors(folder))
+    return _filled(folder, shape, state), partial(load_tokenizer, folder)
+
+
+def _filled(source: Path, shape: Shape, state: dict[str, Tensor]) -> Model:
+    """A model with these weights, in evaluation mode; UserError where they are not just its own."""
+    model = assemble_any(shape)
+    model.to_empty(device="cpu")
+    fill_tables(model)
+    told = "the shape that it names" if source.is_file() else "its config.json"
+    expected = set(model.state_dict())
+    if expected != set(state):
+        missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
+        raise UserError(f"{source} does not fit {told}: missing {missing}, not expected {unexpected}")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{source} does not fit {told}: {str(error).splitlines()[-1].strip()}") from None
+    return model.eval()
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -1,14 +1,16 @@
-"""Low-rank adapters: a frozen model learns through small matrices beside its own (Hu et al. 2021, arXiv:2106.09685).
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685): a frozen model learns by small matrices beside its own.
 
-W x becomes W x + alpha/rank B A x, where A (rank, in) and B (out, rank) alone are trained. B starts at zero, so that
-a model with new adapters computes what it did without them.
+W x becomes W x + alpha/rank B A x, where A (rank, in) and B (out, rank) alone are trained. B starts at zero, so
+that a model with new adapters computes what it did without them.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
@@ -38,11 +40,11 @@ class LoraLinear(Adapter):
 
     def __init__(self, base: Linear, rank: int, alpha: float, dropout: float = 0.0):
         super().__init__()
-        self.base, self.rank, self.scale = base, rank, alpha / rank
+        self.base, self.rank, self.alpha = base, rank, alpha
+        self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        like = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.lora_A = Linear(base.in_features, rank, bias=False, **like)
-        self.lora_B = Linear(rank, base.out_features, bias=False, **like)
+        self.lora_A = _uninitialised(base.in_features, rank, base.weight)
+        self.lora_B = _uninitialised(rank, base.out_features, base.weight)
         nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,13 +61,11 @@ class LoraLinear(Adapter):
         return self.base
 
 
-def add_adapters(
-    model: Decoder, rank: int, alpha: float, targets: str, dropout: float, seed: int
-) -> list[str]:
+def add_adapters(model: Decoder, rank: int, alpha: float, targets: str, dropout: float, seed: int) -> list[str]:
     """Put an adapter beside each matrix of `targets` ("attention" or "all"), and freeze the rest of the model.
 
-    A is drawn as a `torch.nn.Linear` is (uniform, at most 1/sqrt(in)), from the seed and the matrix's name. Returns
-    the names of the matrices. UserError where the feed-forward blocks are experts, which take no adapters.
+    A is drawn as a `torch.nn.Linear` is (uniform, at most 1/sqrt(in)), from the seed and the matrix's name.
+    Returns the names of the matrices. UserError where the feed-forward blocks are experts, which take no adapters.
     """
     assert not has_adapters(model), "adapters are put in once"
     if targets == "all" and model.shape.num_experts:
@@ -95,7 +95,7 @@ def put_adapter(model: nn.Module, name: str, rank: int, alpha: float, dropout: f
 
 
 def merge_adapters(model: nn.Module) -> None:
-    """Write every adapter into the weights beside it; the model is again as its family builds it, all trainable."""
+    """Write every adapter into the weights beside it: the model is as its family builds it, all trainable."""
     for name, module in list(model.named_modules()):
         if isinstance(module, Adapter):
             model.set_submodule(name, module.merged())
@@ -118,3 +118,9 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 def has_adapters(model: nn.Module) -> bool:
     """Whether any part of the model has an adapter."""
     return any(isinstance(module, Adapter) for module in model.modules())
+
+
+def _uninitialised(in_features: int, out_features: int, like: Tensor) -> Linear:
+    """A linear map whose weights nobody has drawn."""
+    empty = skip_init(Linear, in_features, out_features, bias=False, device=like.device, dtype=like.dtype)
+    return cast(Linear, empty)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from groundup.interop.decoder_names import TABLES
 from groundup.model.decoder import Decoder
 from groundup.model.linear import Linear
 from groundup.model.lora import Adapter, has_adapters
@@ -13,8 +14,6 @@ from groundup.seeds import derive
 
 # Of the spread of the old rows: enough that no two new tokens stay the same.
 _NOISE = 1e-3
-# Where a decoder has a row for each token.
-TABLES = ("embedding", "unembedding")
 
 
 class TokenRows(Adapter):
@@ -58,8 +57,8 @@ def grow_vocabulary(model: Decoder, size: int) -> None:
     """Give `model` rows for the ids from its vocabulary's end up to `size`, in place.
 
     They start as the mean of the old ones (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language
-    Models") with a little noise, always the same. Where the model has adapters, these rows alone are trained of its
-    tables (`train_rows`).
+    Models") with a little noise, always the same. Where the model has adapters, these rows alone are trained of
+    its tables (`train_rows`).
     """
     old = model.shape.vocabulary_size
     assert size >= old, "a vocabulary grows"

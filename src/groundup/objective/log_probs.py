@@ -31,27 +31,31 @@ def token_log_probs(model: nn.Module, batch: Batch, temperature: float = 1.0) ->
     return log_probs_of(features_BTD, model.unembedding_weight, batch.targets_BT, temperature)
 
 
-def log_probs_of(
-    features_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, temperature: float = 1.0
-) -> Tensor:
-    """The same from features (B, T, D) and the unembedding's matrix (V, D)."""
-    return log_probs_and_entropy(features_BTD, weight_VD, targets_BT, temperature)[0]
+def log_probs_of(features_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, temperature: float = 1.0) -> Tensor:
+    """The same from features (B, T, D) and the unembedding's matrix (V, D).
+
+    Products are taken in autocast's dtype where that is on, everything else in float32. Only positions with a
+    target go through the unembedding. A matrix that is a DTensor, divided over devices by rows, stays so.
+    """
+    return _computed(features_BTD, weight_VD, targets_BT, temperature, with_entropy=False)[0]
 
 
 def log_probs_and_entropy(
     features_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Beside them the entropy of each of those positions (B, T), in nats, without a gradient; 0 elsewhere.
+    """Beside them the entropy of each of those positions (B, T), in nats, without a gradient; 0 elsewhere."""
+    return _computed(features_BTD, weight_VD, targets_BT, temperature, with_entropy=True)
 
-    Products are taken in autocast's dtype where that is on, everything else in float32. Only positions with a
-    target go through the unembedding. A matrix that is a DTensor, divided over devices by rows, stays so.
-    """
+
+def _computed(
+    features_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, temperature: float, *, with_entropy: bool
+) -> tuple[Tensor, Tensor]:
     device = features_BTD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features_BTD.dtype
     counted_BT = targets_BT != IGNORED
     weight, part = VocabularyPart.of(weight_VD)
     found: tuple[Tensor, Tensor] = _LogProbs.apply(
-        features_BTD[counted_BT], weight, part, targets_BT[counted_BT], temperature, dtype
+        features_BTD[counted_BT], weight, part, targets_BT[counted_BT], temperature, dtype, with_entropy
     )
     blank_BT = found[0].new_zeros(targets_BT.shape)
     log_probs_BT, entropies_BT = (blank_BT.masked_scatter(counted_BT, values_N) for values_N in found)
@@ -81,24 +85,24 @@ class _LogProbs(torch.autograd.Function):
         targets_N: Tensor,
         temperature: float,
         dtype: torch.dtype,
+        with_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.settings = vocabulary, temperature, dtype
         log_probs_N = x_ND.new_empty(len(targets_N), dtype=torch.promote_types(x_ND.dtype, torch.float32))
-        normalisers_N, entropies_N = torch.empty_like(log_probs_N), torch.empty_like(log_probs_N)
+        normalisers_N, entropies_N = torch.empty_like(log_probs_N), torch.zeros_like(log_probs_N)
         for chunk in _chunks(x_ND, weight_VD, targets_N, *ctx.settings):
             logits_CV, places = chunk.logits_CV, chunk.places
             if vocabulary is None:
                 normalisers_C = logits_CV.logsumexp(1)
             else:
                 normalisers_C = vocabulary.logsumexp(logits_CV)
-            likeliest_C = (logits_CV.gather(1, chunk.targets_C1) * chunk.are_here_C1).squeeze(1)
-            # Of log p = logit - normaliser the expectation under p.
-            expected_C = ((logits_CV - normalisers_C[:, None]).exp_() * logits_CV).sum(1)
-            if vocabulary is not None:
-                likeliest_C, expected_C = vocabulary.whole(likeliest_C), vocabulary.whole(expected_C)
+            of_targets_C = (logits_CV.gather(1, chunk.targets_C1) * chunk.are_here_C1).squeeze(1)
+            log_probs_N[places] = _whole(of_targets_C, vocabulary) - normalisers_C
             normalisers_N[places] = normalisers_C
-            log_probs_N[places] = likeliest_C - normalisers_C
-            entropies_N[places] = normalisers_C - expected_C
+            if with_entropy:
+                # Minus the expectation of log p = logit - normaliser under p.
+                expected_C = ((logits_CV - normalisers_C[:, None]).exp_() * logits_CV).sum(1)
+                entropies_N[places] = normalisers_C - _whole(expected_C, vocabulary)
         ctx.save_for_backward(x_ND, weight_VD, targets_N, normalisers_N)
         ctx.mark_non_differentiable(entropies_N)
         return log_probs_N, entropies_N
@@ -120,7 +124,12 @@ class _LogProbs(torch.autograd.Function):
                     grad_x[chunk.places] = product(grad_CV, weight.T)
                 if grad_weight is not None:
                     grad_weight += product(grad_CV.T, chunk.x_CD.T)
-        return grad_x, grad_weight, None, None, None, None
+        return grad_x, grad_weight, None, None, None, None, None
+
+
+def _whole(part_C: Tensor, vocabulary: VocabularyPart | None) -> Tensor:
+    """The sum over the parts of a vocabulary."""
+    return part_C if vocabulary is None else vocabulary.whole(part_C)
 
 
 def _chunks(

@@ -4,7 +4,7 @@ The order in which techniques are put around a model is fixed: tensor and sequen
 pipeline's stages, recomputation, compilation, data. Then the model gets its memory and its weights.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ class ManyDevices:
     """This process's part of a model and of every step.
 
     `model` is a Decoder whose parameters have the names and (as DTensors) the shapes that they have on one device;
-    with a pipeline those of other processes are missing.
+    with a pipeline those of other processes are missing. `trained` is the same, or what `arrange` made of it.
 
     Args:
         shape: of the whole model.
@@ -52,6 +52,8 @@ class ManyDevices:
         weights: the type that weights are computed in, where it is not their own.
         recomputing: what the backward pass computes again.
         compiled: compiles modules in place.
+        arrange: what is done to the decoder before it is shared out, such as putting a head on it; what it gives
+            is trained. Only with layouts that keep every block whole.
     """
 
     def __init__(
@@ -66,9 +68,11 @@ class ManyDevices:
         weights: torch.dtype | None = None,
         recomputing: Recompute = "none",
         compiled: Callable[[Iterable[nn.Module]], None] | None = None,
+        arrange: Callable[[Decoder], nn.Module] | None = None,
     ):
         self.grid, self._objective, self._settings = grid, objective, settings
         self.model = model = assemble(shape)
+        self.trained: nn.Module = arrange(model) if arrange is not None else model
         layout = grid.layout
         if layout.tensor > 1:
             tensor_parallel(model, grid.mesh["tensor"], layout.sequence)
@@ -91,7 +95,7 @@ class ManyDevices:
             self._pipeline = Pipeline(parts, grid)
             self._tied = TiedEmbedding(grid) if shape.tied else None
         else:
-            learner = Learner(model, objective, computing)
+            learner = Learner(self.trained, objective, computing)
             self._learner = self._share_out([learner], [list(model.blocks)], weights, seed)[0]
 
     def _share_out(
@@ -110,9 +114,17 @@ class ManyDevices:
 
     def _fill(self, modules: list[nn.Module], seed: int, by_ddp: bool) -> list[nn.Module]:
         """Give the model memory and weights; only then buckets, which have memory too, can be put around it."""
-        self.model.to_empty(device="cpu" if self._settings.offload else self.grid.device)
-        initialise(self.model, seed, place_own_part)
+        self.trained.to_empty(device="cpu" if self._settings.offload else self.grid.device)
+        initialise(self.trained, seed, place_own_part)
         return [overlapped(module, self.grid, self._settings) for module in modules] if by_ddp else modules
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take this process's part of whole weights by name instead of those that were drawn."""
+        own = self.trained.state_dict()
+        if missing := own.keys() - state.keys():
+            raise RuntimeError(f"{min(missing)} is missing")
+        for name, tensor in own.items():
+            place_own_part(tensor, state[name])
 
     @property
     def computing(self) -> Sequence[nn.Module]:
@@ -140,7 +152,7 @@ class ManyDevices:
         batch = self._batch(own, first + self.grid.data_rank * len(own))
         num_targets = self._sum(batch.num_targets, self.grid.tokens.get_group())
         # Gradients are averaged over the processes that have other tokens, and are to be added up.
-        share = self.grid.tokens.size() / num_targets
+        share = self.grid.tokens.size() / max(num_targets, 1)
         size = micro_batch or len(own)
         if self._pipeline is not None:
             total = self._pipeline.train(batch, len(own) // size, share)
@@ -153,7 +165,7 @@ class ManyDevices:
 
     def _micro_batches(self, batch: Batch, size: int, share: float) -> float:
         total = 0.0
-        batches = [batch.rows(slice(first, first + size)) for first in range(0, len(batch.inputs_BT), size)]
+        batches = [batch.rows(slice(first, first + size)) for first in range(0, len(batch.targets), size)]
         for number, part in enumerate(batches, 1):
             prepare_backward(self._learner, number == len(batches), self.grid.layout.zero)
             loss = self._learner(part, share * part.num_targets)
@@ -172,8 +184,8 @@ class ManyDevices:
         total += self._nats(windows[first:], micro_batch) / size
         for module in self.computing:
             let_go(module)
-        num_targets = windows.shape[0] * (windows.shape[1] - 1)
-        return self._of_all(total) / num_targets, num_targets
+        num_targets = self._objective.collate(windows).num_targets
+        return self._of_all(total) / max(num_targets, 1), num_targets
 
     def _nats(self, windows: Windows, micro_batch: int) -> float:
         if not len(windows):
@@ -186,7 +198,7 @@ class ManyDevices:
 
     def _set_mode(self, training: bool) -> None:
         """A pipeline's stages, which objectives take for the model, are beside it."""
-        for module in (self.model, *self.computing):
+        for module in (self.trained, *self.computing):
             module.train(training)
 
     def clip(self, largest: float) -> float:
@@ -194,7 +206,7 @@ class ManyDevices:
         is_counted_elsewhere = self._tied is not None and self.grid.rank("pipeline") > 0
         gradients = [
             parameter.grad
-            for name, parameter in self.model.named_parameters()
+            for name, parameter in self.trained.named_parameters()
             if parameter.grad is not None and not (is_counted_elsewhere and name == "embedding.weight")
         ]
         # Experts that are divided are on another mesh than the rest, and norms are taken within one.
@@ -204,7 +216,7 @@ class ManyDevices:
             squares = norm.square()
             dist.all_reduce(squares, group=self.grid.group("pipeline"))
             norm = squares.sqrt()
-        for some in _by_mesh(self.model.parameters()):
+        for some in _by_mesh(self.trained.parameters()):
             nn.utils.clip_grads_with_norm_(some, largest, norm)
         return float(norm)
 

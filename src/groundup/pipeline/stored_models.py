@@ -1,11 +1,11 @@
-"""A model by any name that it goes by: a model folder, a run, or one checkpoint of a run."""
+"""A model by any name that it goes by: a model folder, a run, one checkpoint of a run, or a GGUF file."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from groundup.errors import UserError
 from groundup.model.base import Model
-from groundup.model.folder import load_any, load_weights
+from groundup.model.folder import has_tokenizer, load_any, load_weights
 from groundup.pipeline.export import open_checkpoint
 from groundup.tokenizer.difference import difference
 from groundup.tokenizer.load import AnyTokenizer
@@ -23,7 +23,7 @@ def open_model(source: Path) -> StoredModel:
     """Read it; UserError where there is none."""
     if source.parent.name == "checkpoints":
         return StoredModel(source, *open_checkpoint(source))
-    if (source / "tokenizer.json").is_file() or (source / "model" / "tokenizer.json").is_file():
+    if has_tokenizer(source):
         loaded = load_any(source)
         return StoredModel(source, loaded.model, loaded.tokenizer)
     return StoredModel(source, load_weights(source), None)

@@ -7,6 +7,9 @@ from typing import Any
 
 from groundup.tokenizer.alphabet import BYTES_IN_ORDER
 
+# Control characters but for tab and line ends, what is never in UTF-8, and leaders of planes with no characters.
+_DISPENSABLE = frozenset({*range(0x20), 0x7F, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)} - set(b"\t\n\r"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
@@ -53,8 +56,13 @@ class Definition:
         """Ids of all tokens that are not special."""
         return standard_vocabulary(self.merges) if self.vocabulary is None else self.vocabulary
 
+    @cached_property
+    def lacking(self) -> bytes:
+        """The bytes that have no token; they are left out of a text before it is cut."""
+        return bytes(byte for byte in range(256) if bytes([byte]) not in self.ids)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "ids"}
+        return {name: value for name, value in self.__dict__.items() if name not in {"ids", "lacking"}}
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -76,14 +84,18 @@ def check_tables(
     merges: Iterable[tuple[bytes, bytes]],
     special_tokens: Mapping[str, int],
 ) -> None:
-    """ValueError, saying why, unless all bytes have ids, all merges their tokens, and no two tokens one id."""
+    """ValueError, saying why, unless bytes have ids, all merges their tokens, and no two tokens one id.
+
+    Bytes that text has not, control characters and bytes outside UTF-8, may lack one (SmolLM2's files).
+    """
     numbers = [*vocabulary.values(), *special_tokens.values()]
     if set(map(type, numbers)) - {int} or min(numbers, default=0) < 0 or max(numbers, default=0) >= 1 << 31:
         raise ValueError("an id is not a number from 0 to 2^31 - 1")
     if len(set(numbers)) != len(numbers):
         raise ValueError("two of its tokens have the same id")
-    if missing := [byte for byte in range(256) if bytes([byte]) not in vocabulary]:
-        raise ValueError(f"its vocabulary lacks {len(missing)} of the 256 bytes, the first 0x{missing[0]:02X}")
+    missing = [byte for byte in range(256) if bytes([byte]) not in vocabulary]
+    if needed := [byte for byte in missing if byte not in _DISPENSABLE]:
+        raise ValueError(f"its vocabulary lacks {len(missing)} of the 256 bytes, the first 0x{needed[0]:02X}")
     for left, right in merges:
         if left + right not in vocabulary or left not in vocabulary or right not in vocabulary:
             raise ValueError(f"its vocabulary lacks a token of the merge {left!r} + {right!r}")

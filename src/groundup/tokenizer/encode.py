@@ -94,7 +94,7 @@ class NativeEncoder:
         self._encoder = self._native.new_encoder(
             b"".join(tokens),
             np.cumsum([0, *map(len, tokens)], dtype=np.uint64),
-            np.array(list(map(ids.__getitem__, tokens)), np.uint32),
+            np.array([ids.get(token, 0) for token in tokens], np.uint32),  # bytes that no text brings have none
             merges,
             definition.whole_pieces,
         )
@@ -145,7 +145,7 @@ class PieceEncoder(dict[str, tuple[int, ...]]):
     def __init__(self, definition: Definition) -> None:
         super().__init__()
         ids = definition.ids
-        self._byte_ids = [ids[bytes([byte])] for byte in range(256)]
+        self._byte_ids = [ids.get(bytes([byte]), 0) for byte in range(256)]
         self._whole_pieces = ids if definition.whole_pieces else {}
         self._ranks = {
             ids[left] << _SHIFT | ids[right]: rank for rank, (left, right) in enumerate(definition.merges)

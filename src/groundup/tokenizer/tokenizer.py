@@ -49,6 +49,8 @@ def _uncollected() -> Iterator[None]:
 class Tokenizer:
     """Byte-level BPE: any bytes become ids of 0..V-1 and the same bytes again.
 
+    Of other people's tokenizers some lack tokens for a few bytes that are in no text, which are then left out.
+
     Two tokenizers are equal if they give the same ids to everything by the same rules: same merges, pattern,
     special tokens and ids. One tokenizer may be used from many threads at once.
     """
@@ -260,6 +262,8 @@ class Tokenizer:
 
     def _prepared(self, data: bytes, spaced: bool = True) -> bytes:
         """The text as the definition changes it before it is cut."""
+        if self._definition.lacking:
+            data = data.translate(None, self._definition.lacking)
         if self._definition.compose and not data.isascii():
             data = as_bytes(normalize("NFC", as_text(data)))
         if self._definition.add_prefix_space and spaced and data and not data.startswith(b" "):
@@ -341,6 +345,16 @@ class Tokenizer:
     def with_usage(self, usage: Usage) -> Self:
         """The same tokenizer with other roles or chat templates."""
         return type(self)(replace(self._definition, usage=usage))
+
+    def with_special_tokens(self, tokens: Iterable[str]) -> Self:
+        """The same tokenizer with those of `tokens` that it lacks as special tokens; they get the next ids."""
+        known = self._definition.special_tokens
+        added = [token for token in dict.fromkeys(tokens) if token not in known]
+        special.check_special_tokens(added)
+        ids = range(self.vocabulary_size, self.vocabulary_size + len(added))
+        return type(self)(
+            replace(self._definition, special_tokens={**known, **dict(zip(added, ids, strict=True))})
+        )
 
     def apply_chat_template(
         self,

@@ -1,0 +1,32 @@
+"""The price of leaving the reference: fixed, or steered towards a KL divergence that is wanted."""
+
+from typing import Self
+
+from groundup.recipe_stages import PolicyRecipe
+
+# By so much of itself beta moves at most in one horizon.
+_MOST_ERROR = 0.2
+
+
+class KlControl:
+    """`beta`, the price of a nat, which is all of its state.
+
+    With a `target`, in nats an answer, it is steered there (Ziegler et al. 2019, arXiv:1909.08593, section 2.2):
+    after n answers beta is multiplied by 1 + e n / horizon, where e is by what share of the target the divergence
+    was above it, at most 0.2 either way.
+    """
+
+    def __init__(self, beta: float, target: float | None = None, horizon: float = 10_000.0):
+        self.beta, self._target, self._horizon = beta, target, horizon
+
+    @classmethod
+    def of(cls, settings: PolicyRecipe) -> Self:
+        """As the recipe says."""
+        return cls(settings.kl, settings.kl_target, settings.kl_horizon)
+
+    def update(self, kl: float, answers: int) -> None:
+        """Told the mean KL divergence of so many answers, in nats an answer."""
+        if self._target is None:
+            return
+        error = min(max(kl / self._target - 1.0, -_MOST_ERROR), _MOST_ERROR)
+        self.beta *= 1.0 + error * answers / self._horizon

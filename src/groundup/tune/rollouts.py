@@ -1,0 +1,157 @@
+"""Rollouts: a policy answers questions, and a judge says how good the answers are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from groundup.data.conversations import Prompt
+from groundup.data.permutation import endless
+from groundup.errors import UserError
+from groundup.model.decoder import Decoder
+from groundup.objective.base import IGNORED, Batch
+from groundup.seeds import derive
+from groundup.serve.batch import Answer, sample
+from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.turns import encode_prompt, stop_ids
+from groundup.tune.rewards import Reward
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and its ids, which end with the header of the assistant's turn."""
+
+    prompt: Prompt
+    ids: list[int]
+
+
+def questions_of(prompts: Sequence[Prompt], tokenizer: Tokenizer, most_tokens: int) -> list[Question]:
+    """The prompts of up to `most_tokens` tokens; UserError where there is none."""
+    encoded = [Question(prompt, encode_prompt(tokenizer, prompt.messages)) for prompt in prompts]
+    fitting = [question for question in encoded if len(question.ids) <= most_tokens]
+    if not fitting:
+        shortest = min((len(question.ids) for question in encoded), default=0)
+        raise UserError(
+            f"no prompt leaves room for an answer: the shortest of {len(encoded)} has {shortest} tokens, but with the "
+            f"answer's it may have {most_tokens}; shorten the answers (tokens) or the prompts"
+        )
+    return fitting
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How answers are written: at most so many tokens, at this temperature; a missing end costs so much reward."""
+
+    tokens: int
+    temperature: float
+    missing_end: float
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Questions, an answer to each, its text without special tokens, and what the judge said of it."""
+
+    questions: list[Question]
+    answers: list[Answer]
+    texts: list[str]
+    scores: list[float]
+    missing_end: float
+
+    @property
+    def rewards_N(self) -> Tensor:
+        """What is learnt from (N,) float32: the scores, less something where an answer did not end."""
+        ended_N = torch.tensor([answer.ended for answer in self.answers])
+        return torch.tensor(self.scores) - self.missing_end * (~ended_N).float()
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Prompts and answers as inputs and targets (N, T), of which the answers' tokens count."""
+        rows = [[*question.ids, *answer.ids] for question, answer in zip(self.questions, self.answers, strict=True)]
+        ids_NT = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+        counts_NT = torch.zeros_like(ids_NT, dtype=torch.bool)
+        for number, (row, question) in enumerate(zip(rows, self.questions, strict=True)):
+            ids_NT[number, : len(row)] = torch.tensor(row)
+            counts_NT[number, len(question.ids) : len(row)] = True
+        targets_NT = torch.where(counts_NT, ids_NT, IGNORED)
+        return Batch(ids_NT[:, :-1].contiguous(), targets_NT[:, 1:].contiguous())
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The mean score and its standard deviation, tokens an answer, and the share that ended."""
+        return {
+            "reward": float(np.mean(self.scores)),
+            "reward_std": float(np.std(self.scores)),
+            "length": float(np.mean([len(answer.ids) for answer in self.answers])),
+            "ended": float(np.mean([answer.ended for answer in self.answers])),
+        }
+
+    def best(self, group: int) -> list[int]:
+        """The places of the highest rewards among each `group` answers in a row; of equals the first."""
+        return [
+            first + int(part.argmax()) for first, part in zip(
+                range(0, len(self.answers), group), self.rewards_N.split(group), strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who answers and who judges."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    reward: Reward
+    manner: Manner
+
+    def write(self, questions: Sequence[Question], seeds: Sequence[int]) -> Rollouts:
+        """An answer to each question, by its own seed, and its score."""
+        manner, asked = self.manner, list(questions)
+        answers = sample(
+            self.model,
+            [question.ids for question in asked],
+            max_tokens=manner.tokens,
+            temperature=manner.temperature,
+            stop=stop_ids(self.tokenizer),
+            seeds=seeds,
+        )
+        texts = [self._text(answer) for answer in answers]
+        scores = self.reward.score([question.prompt for question in asked], texts)
+        return Rollouts(asked, answers, texts, scores, manner.missing_end)
+
+    def _text(self, answer: Answer) -> str:
+        """As `transformers` decodes it where it skips special tokens."""
+        spoken, special = self.tokenizer.usage.spoken_tokens, self.tokenizer.special_tokens
+        unspoken = {id for name, id in special.items() if name not in spoken}
+        return self.tokenizer.decode([id for id in answer.ids if id not in unspoken])
+
+
+def best_of_n(writer: Writer, questions: Sequence[Question], n: int, seed: int) -> Rollouts:
+    """The best of `n` answers to each question; the one that was written first, where several are."""
+    written = writer.write(*repeated(questions, n, seed))
+    return chosen(written, written.best(n))
+
+
+def chosen(rollouts: Rollouts, places: Sequence[int]) -> Rollouts:
+    """Some of them."""
+    return Rollouts(
+        *(
+            [values[place] for place in places]
+            for values in (rollouts.questions, rollouts.answers, rollouts.texts, rollouts.scores)
+        ),
+        rollouts.missing_end,
+    )
+
+
+def repeated(questions: Sequence[Question], times: int, seed: int) -> tuple[list[Question], list[int]]:
+    """Each question so many times in a row, and a seed for each answer."""
+    asked = [question for question in questions for _ in range(times)]
+    return asked, [derive(seed, f"answer {number}") for number in range(len(asked))]
+
+
+def drawn(questions: Sequence[Question], round_number: int, count: int, seed: int) -> list[Question]:
+    """Those of a round: `count` in a row of an endless order in which each comes as often as any other."""
+    first = round_number * count
+    return [questions[place] for place in endless(np.arange(first, first + count), len(questions), seed).tolist()]
