@@ -92,10 +92,7 @@ class _LogProbs(torch.autograd.Function):
         normalisers_N, entropies_N = torch.empty_like(log_probs_N), torch.zeros_like(log_probs_N)
         for chunk in _chunks(x_ND, weight_VD, targets_N, *ctx.settings):
             logits_CV, places = chunk.logits_CV, chunk.places
-            if vocabulary is None:
-                normalisers_C = logits_CV.logsumexp(1)
-            else:
-                normalisers_C = vocabulary.logsumexp(logits_CV)
+            normalisers_C = logits_CV.logsumexp(1) if vocabulary is None else vocabulary.logsumexp(logits_CV)
             of_targets_C = (logits_CV.gather(1, chunk.targets_C1) * chunk.are_here_C1).squeeze(1)
             log_probs_N[places] = _whole(of_targets_C, vocabulary) - normalisers_C
             normalisers_N[places] = normalisers_C

@@ -44,7 +44,7 @@ class PolicyBatch(TensorBatch):
     returns_BT: Tensor | None = None
 
     @property
-    def counted_BT(self) -> Tensor:
+    def counted(self) -> Tensor:
         """Where an answer's tokens are, bool."""
         return self.targets != IGNORED
 
@@ -124,8 +124,8 @@ def _ppo_loss(model: nn.Module, batch: PolicyBatch, *, settings: PpoRecipe, stat
     of_values_BT = 0.5 * torch.maximum(errors_BT, near_errors_BT)
     of_policy_BT = surrogate(log_probs_BT, batch, settings, statistics if model.training else None)
     if model.training:
-        statistics.add("value_error", errors_BT, batch.counted_BT)
-    mean = _over_tokens(of_policy_BT + settings.value_coefficient * of_values_BT, batch.counted_BT, settings)
+        statistics.add("value_error", errors_BT, batch.counted)
+    mean = _over_tokens(of_policy_BT + settings.value_coefficient * of_values_BT, batch.counted, settings)
     return Loss(mean, batch.num_targets)
 
 
@@ -146,10 +146,10 @@ def _grpo_loss(
         kl_BT = k3(log_probs_BT, batch.reference_log_probs_BT)
         loss_BT = loss_BT + beta() * kl_BT
         if model.training:
-            statistics.add("kl_to_reference", kl_BT, batch.counted_BT)
+            statistics.add("kl_to_reference", kl_BT, batch.counted)
     else:
         assert not beta(), "there is nothing to stay near to"
-    return Loss(mean(loss_BT, batch.counted_BT, settings), batch.num_targets)
+    return Loss(mean(loss_BT, batch.counted, settings), batch.num_targets)
 
 
 def _log_probs(
@@ -161,7 +161,7 @@ def _log_probs(
     if not model.training:
         return log_probs_of(*given)
     log_probs_BT, entropies_BT = log_probs_and_entropy(*given)
-    statistics.add("entropy", entropies_BT, batch.counted_BT)
+    statistics.add("entropy", entropies_BT, batch.counted)
     return log_probs_BT
 
 
@@ -179,7 +179,7 @@ def surrogate(
     free_BT = ratios_BT * batch.advantages_BT
     clipped_BT = ratios_BT.clamp(1 - settings.clip_ratio, 1 + high) * batch.advantages_BT
     if statistics is not None:
-        counted_BT = batch.counted_BT
+        counted_BT = batch.counted
         statistics.add_greatest("ratio_error", (ratios_BT - 1).abs(), counted_BT)
         statistics.add("clip_fraction", clipped_BT < free_BT, counted_BT)
         statistics.add("kl_to_old", k3(log_probs_BT, batch.old_log_probs_BT), counted_BT)
@@ -208,7 +208,7 @@ def _over_answers(loss_BT: Tensor, counted_BT: Tensor, settings: PolicyRecipe) -
 
 
 def _by_longest(loss_BT: Tensor, counted_BT: Tensor, settings: PolicyRecipe) -> Tensor:
-    """Over answers the sum over the most tokens that one may have (Dr. GRPO, Liu et al. 2025, arXiv:2503.20783)."""
+    """Over answers the sum over the most tokens that one may have (Liu et al. 2025, arXiv:2503.20783)."""
     return loss_BT.where(counted_BT, 0.0).sum(1).mean() / settings.tokens
 
 

@@ -1,9 +1,10 @@
-"""`groundup merge`: one model whose weights are the average of several models' weights.
+"""`groundup merge`: an adapter written into its model's weights, or the average of several models' weights.
 
 Of the last checkpoints of a run that is Polyak's average; of models that were tuned from one start, a model soup
 (Wortsman et al. 2022, arXiv:2203.05482). Models that share no start lie far apart, and their average is no model.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor
 from groundup import __version__
 from groundup.errors import UserError
 from groundup.model import folder as model_folder
+from groundup.model.adapter_folder import adapter_base, is_adapter
+from groundup.model.base import Model
 from groundup.pipeline.card import table
 from groundup.pipeline.export import require_room
 from groundup.pipeline.stored_models import StoredModel, open_model, require_one_tokenizer
@@ -28,8 +31,12 @@ def merge(sources: Sequence[Path], out: Path, weights: str | None = None) -> dic
     """Write the average of models of one shape and tokenizer to the folder `out`; what was merged.
 
     Each source is a model folder, a run, or RUN/checkpoints/step-N. `weights` are as many numbers, as "0.7,0.3",
-    which are divided by their sum; by default all count alike. Raises UserError where there is no average.
+    which are divided by their sum; by default all count alike. One source alone must be a folder of adapters: the
+    model that they belong to is written with the adapters in its weights. Raises UserError where there is nothing
+    to merge.
     """
+    if len(sources) == 1 and is_adapter(folder := model_folder.model_folder(sources[0])):
+        return _merge_adapter(sources[0], folder, out)
     shares = _shares(weights, len(sources))
     require_room(out)
     first = open_model(sources[0])
@@ -42,14 +49,29 @@ def merge(sources: Sequence[Path], out: Path, weights: str | None = None) -> dic
     first.model.load_state_dict(sums)
     merged = [{"model": str(source), "weight": share} for source, share in zip(sources, shares, strict=True)]
     model_folder.save(out, first.model, first.tokenizer, _card(first.model.shape, merged))
-    parameters = sum(parameter.numel() for parameter in first.model.parameters())
-    return {"model": str(out), "merged": merged, "parameters": parameters}
+    return {"model": str(out), "merged": merged, "parameters": _size(first.model)}
+
+
+def _merge_adapter(source: Path, folder: Path, out: Path) -> dict[str, Any]:
+    """Write the whole model that the adapters in `folder` make; it samples and ends as theirs does."""
+    require_room(out)
+    base = adapter_base(folder)
+    loaded = model_folder.load(folder)
+    generation = folder / "generation_config.json"
+    sampling = json.loads(generation.read_text("utf-8")) if generation.is_file() else None
+    model_folder.save(out, loaded.model, loaded.tokenizer, _adapter_card(loaded.model.shape, source, base), sampling)
+    merged = [{"model": str(source), "weight": 1.0}]
+    return {"model": str(out), "base": str(base), "merged": merged, "parameters": _size(loaded.model)}
+
+
+def _size(model: Model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _shares(written: str | None, count: int) -> list[float]:
     """Of each model, 1 in all."""
     if count < 2:
-        raise UserError("one model is its own average; name two models or more to merge")
+        raise UserError("one whole model is its own average; name an adapter's folder, or two models or more")
     if written is None:
         return [1 / count] * count
     try:
@@ -88,6 +110,23 @@ def _add(sums: dict[str, Tensor], others: dict[str, Tensor], source: Path) -> No
             sums[name] += value
         elif not torch.equal(sums[name], value):
             raise UserError(f"{source} has another table {name} than the first model; only equal ones go together")
+
+
+def _adapter_card(shape: Shape, adapter: Path, base: Path) -> str:
+    return f"""---
+tags:
+- groundup
+- merge
+---
+
+# A model with its adapters in its weights
+
+A model of the family {shape.family} ({shape.num_layers} layers, width {shape.width}), whose low-rank adapters (Hu et
+al. 2021, arXiv:2106.09685) were added to its matrices with groundup {__version__}.
+
+## Merged
+{table({"model": str(base), "adapters": str(adapter)})}
+"""
 
 
 def _card(shape: Shape, merged: list[dict[str, Any]]) -> str:

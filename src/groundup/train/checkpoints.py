@@ -81,7 +81,7 @@ def snapshot(
     average: WeightAverage | None = None,
     loss_scale: dict[str, Any] | None = None,
 ) -> Snapshot:
-    """A copy of all that a checkpoint holds: weights that are not frozen, the optimizer's state, and the average."""
+    """A copy of all that a checkpoint holds: weights that are not frozen, the optimizer's state, the average."""
     # The weights come first: FSDP, asked for them, divides again those that it has gathered.
     tensors = {"model": trained_state(model), "optimizer": moments_of(model, optimizer)}
     if average is not None:

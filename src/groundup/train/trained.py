@@ -12,7 +12,7 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `trained_state` gave, in place; RuntimeError where a tensor is missing, unknown or does not fit."""
+    """Load what `trained_state` gave, in place; RuntimeError where a tensor is missing or does not fit."""
     found = model.load_state_dict(dict(tensors), strict=False)
     if missing := set(found.missing_keys) - _frozen(model):
         raise RuntimeError(f"{min(missing)} is missing")

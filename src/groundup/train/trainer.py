@@ -1,6 +1,7 @@
 """The training loop: forward, backward, clip, step, log, save."""
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import nn
 
 from groundup.errors import UserError
 from groundup.objective import Objective
+from groundup.objective.statistics import Statistics
 from groundup.plan.hardware import Precision
 from groundup.recipe import TrainRecipe
 from groundup.train import checkpoints
@@ -50,12 +52,13 @@ class Validation(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """What the progress display is shown after each step."""
+    """What the progress display is shown after each step; `figures` are what the objective tells besides."""
 
     state: TrainState
     fraction: float
     loss: float
     tokens_per_second: float
+    figures: Mapping[str, float] = {}
 
 
 class Interrupted(Exception):
@@ -104,6 +107,7 @@ class Trainer:
         devices: "ManyDevices | None" = None,
         seed: int = 0,
         prefetch: bool = True,
+        statistics: Statistics | None = None,
     ):
         assert settings.lr is not None and settings.batch_size is not None, "the planner fills them in"
         self.model, self.batches, self.settings, self._reads_ahead = model, batches, settings, prefetch
@@ -113,7 +117,7 @@ class Trainer:
         self.average = WeightAverage(model, settings.ema) if settings.ema is not None else None
         self._checkpoints, self._has_whole_model = checkpoint_folder, devices is None
         self.writer = CheckpointWriter(checkpoint_folder, settings.keep_checkpoints)
-        self.metrics, self.hooks = metrics, hooks
+        self.metrics, self.hooks, self._statistics = metrics, hooks, statistics
         self.peak_lr, self.batch_size = settings.lr, settings.batch_size
         self._least_batch = devices.grid.layout.least_batch if devices else settings.micro_batch or self.batch_size
         self._echo_seconds = _ECHO_SECONDS if devices else 0.0
@@ -271,7 +275,8 @@ class Trainer:
         )
         if self.average is not None:
             self.average.update(self.state.step)
-        report = StepReport(self.state, fraction, result.loss, result.num_targets / (now - before))
+        figures = self._statistics.take() if self._statistics is not None else {}
+        report = StepReport(self.state, fraction, result.loss, result.num_targets / (now - before), figures)
         self.metrics.write(
             step=self.state.step,
             tokens=self.state.tokens,
@@ -280,6 +285,7 @@ class Trainer:
             lr=self.peak_lr * share,
             grad_norm=result.grad_norm,
             tokens_per_second=report.tokens_per_second,
+            **figures,
         )
         self.hooks.on_step(report)
 

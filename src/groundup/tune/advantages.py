@@ -58,7 +58,7 @@ def _grpo(rewards_QG: Tensor) -> Tensor:
 
 
 def _dr_grpo(rewards_QG: Tensor) -> Tensor:
-    """Less the group's mean, so that questions of all difficulties weigh alike (Liu et al. 2025, arXiv:2503.20783)."""
+    """Less the group's mean, whatever the question's difficulty (Liu et al. 2025, arXiv:2503.20783)."""
     return rewards_QG - rewards_QG.mean(1, keepdim=True)
 
 

@@ -3,6 +3,8 @@
 import copy
 from collections.abc import Iterable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,10 @@ from groundup.model.decoder import Decoder
 from groundup.model.lora import Adapter
 from groundup.objective.base import Batch
 from groundup.objective.log_probs import token_log_probs
+from groundup.objective.preference import collate, sequence_log_probs
+from groundup.plan.hardware import Precision
+from groundup.train.compile import eager
+from groundup.train.precision import autocast, reading_precision
 
 
 def reference_of(policy: Decoder) -> Decoder:
@@ -31,6 +37,28 @@ def log_probs_in_parts(model: nn.Module, batch: Batch, temperature: float, rows:
     """As `token_log_probs`, (B, T) on the CPU, so many rows at a time."""
     parts = [batch.rows(slice(first, first + rows)).to(device) for first in range(0, len(batch.inputs_BT), rows)]
     return torch.cat([token_log_probs(model, part, temperature).cpu() for part in parts])
+
+
+@torch.no_grad()
+def reference_table(
+    model: nn.Module, rows: npt.NDArray[np.int64], *, device: str, precision: Precision, at_once: int = 16
+) -> Tensor:
+    """What the reference says of the two answers of each example, (N, 2) float32 on the CPU, in nats.
+
+    Rows are those of `data.turn_rows` (examples, 2, 3, L), each once; an example's place in the table is its
+    number, and NaN stands in places of which there is no row. The model is read in evaluation mode: the policy
+    itself before it learns, or with its adapters switched off.
+    """
+    was_training = model.training
+    model.eval()
+    numbers = torch.from_numpy(rows[:, 0, 2, 0])
+    table_N2 = torch.full((int(numbers.max()) + 1, 2), torch.nan)
+    for first in range(0, len(rows), at_once):
+        batch = collate(rows[first : first + at_once]).to(device)
+        with eager(), autocast(device, reading_precision(precision)):
+            table_N2[numbers[first : first + at_once]] = sequence_log_probs(model, batch).float().cpu()
+    model.train(was_training)
+    return table_N2
 
 
 def held_bytes(models: Iterable[nn.Module]) -> list[int]:

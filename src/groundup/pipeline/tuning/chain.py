@@ -56,14 +56,15 @@ def _carry_on(run: Run, clock: Clock, display: Display, started: float | None) -
         if policies:
             with folder_atomically(run.model) as temporary:
                 shutil.copytree(run.folder / policies[-1] / "model", temporary, dirs_exist_ok=True)
+        seconds = clock.elapsed()
         outcome = {
             "run": str(run.folder),
             "stages": outcomes,
             "seconds": dict(clock.stages),
-            "total_seconds": clock.elapsed(),
+            "total_seconds": seconds,
         }
         run.save_outcome(outcome)
-    display.say(f"{len(recipe.stages)} stages in {seconds_text(outcome['total_seconds'])}", style="bold")
+    display.say(f"{len(recipe.stages)} stages in {seconds_text(seconds)}", style="bold")
     if policies:
         display.say(f"model   {run.model}")
     return outcome

@@ -66,9 +66,8 @@ def _carry_on(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
         set_threads(recipe.train.threads)
         job = TuneJob(run, recipe, display, device, _precision(recipe, device))
         stage: CarryOn = import_module(f"groundup.pipeline.tuning.{recipe.stage}").carry_on
-        outcome = stage(job, clock)
-        outcome = {"stage": recipe.stage, "run": str(run.folder), "model": str(run.model)} | outcome
-        outcome["total_seconds"] = clock.elapsed()
+        names = {"stage": recipe.stage, "run": str(run.folder), "model": str(run.model)}
+        outcome = names | stage(job, clock) | {"total_seconds": clock.elapsed()}
         run.save_outcome(outcome)
         display.say(f"model   {run.model}")
         display.say(f"log     {time.strftime('%H:%M')} {run.log_file}", style="dim")

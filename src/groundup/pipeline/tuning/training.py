@@ -13,6 +13,7 @@ from torch import nn
 from groundup.errors import UserError
 from groundup.evaluate.rows import evaluate_rows
 from groundup.objective import Objective
+from groundup.objective.statistics import Statistics
 from groundup.pipeline.display import TrainingBar
 from groundup.pipeline.numbers import human
 from groundup.pipeline.pace import Pace
@@ -74,9 +75,11 @@ def train(
     hooks_of: HooksOf,
     *,
     prefetch: bool = True,
+    statistics: Statistics | None = None,
 ) -> TrainState:
     """Train `model` in place until `length` is over; where it stands.
 
+    What the objective adds to `statistics` stands in the steps' rows of metrics.
     Without `prefetch` batches are read when they are due: those that follow from the model itself. Raises
     train.trainer.Interrupted after a signal, when the state is saved.
     """
@@ -102,6 +105,7 @@ def train(
             hooks=hooks_of(bar),
             seed=job.seed("dropout"),
             prefetch=prefetch,
+            statistics=statistics,
         )
         if checkpoint:
             trainer.resume(checkpoint, spent)
@@ -148,7 +152,9 @@ class HeldOutHooks:
 
     def on_step(self, report: StepReport) -> None:
         """Move the bar."""
-        figures = f"loss {self._pace.smooth(report.loss):.3f}  {human(report.tokens_per_second)} {self._unit}/s"
+        right = f"  {report.figures['accuracy']:.0%} right" if "accuracy" in report.figures else ""
+        rate = f"{human(report.tokens_per_second)} {self._unit}/s"
+        figures = f"loss {self._pace.smooth(report.loss):.3f}{right}  {rate}"
         self._bar.show(report.fraction, figures, self._pace.seconds_left(report.fraction))
 
     def on_validation(self, model: nn.Module, state: TrainState, validation: Validation, last: bool) -> None:

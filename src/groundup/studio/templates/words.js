@@ -7,7 +7,7 @@ const words = (() => {
 
   // The words called `name`, with values in place of {names}.
   function say(name, values = {}) {
-    return all[language][name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
+    return (all[language][name] ?? name).replace(/\{(\w+)\}/g, (_, key) => values[key]);
   }
 
   // Everything below `root` that names its words: as text, or as its accessible name.
