@@ -111,7 +111,7 @@ def test_what_has_no_average(store: Store, tmp_path: Path) -> None:
         ),
     )
     refused = [
-        ([one], None, "one model is its own average"),
+        ([one], None, "one whole model is its own average; name an adapter"),
         ([one, wide], None, f"{wide} has width=32, but {one} width=16"),
         ([one, store("bert", "bert", 1)], None, "family=bert"),
         ([one, other], None, "it has token 2"),

@@ -73,6 +73,7 @@ class Prompt:
 
 Example = TypeVar("Example", Conversation, Preference, Judged, Prompt)
 
+
 @dataclass(frozen=True)
 class Examples(Sequence[Example], Generic[Example]):
     """Examples in the order in which they were read.
@@ -104,8 +105,8 @@ class Examples(Sequence[Example], Generic[Example]):
         names = list(dict.fromkeys(self.groups))
         if len(names) < 2:
             raise UserError(
-                f"{len(self)} examples with {len(names)} different questions are too few to hold one out; give more, "
-                "or name others to validate with"
+                f"{len(self)} examples with {len(names)} different questions are too few to hold one out; "
+                "give more, or name others to validate with"
             )
         sizes = Counter(self.groups)
         order = permuted(np.arange(len(names)), len(names), (seed,))
@@ -148,9 +149,9 @@ def read_judged(sources: Sequence[str], limit: int | None = None) -> Examples[Ju
 
 
 def read_prompts(sources: Sequence[str], limit: int | None = None) -> Examples[Prompt]:
-    """What is asked; the answer that follows in a record is left out of the messages. Else as `read_conversations`.
+    """What is asked, without the answer that a record may have; lines of .txt files, too.
 
-    Lines of .txt files are prompts, too.
+    Else as `read_conversations`.
     """
     return _read(sources, limit, _prompt, text_field="prompt")
 
@@ -212,8 +213,8 @@ def _judged(dialogue: Dialogue) -> Iterator[Judged | Skip]:
         yield why or Judged(dialogue.prompt, dialogue.answer, dialogue.desirable, dialogue.where)
     else:
         raise UserError(
-            f"{dialogue.where}: nobody judged this answer; give lines with a label of true or false, or with chosen "
-            "and rejected"
+            f"{dialogue.where}: nobody judged this answer; give lines with a label of true or false, or with "
+            "chosen and rejected"
         )
 
 

@@ -1,9 +1,9 @@
 """The shapes in which conversations and judgements of answers are written down, recognised by their fields.
 
 Messages (`messages`: role and content), ShareGPT (`conversations`: from and value), Alpaca (instruction, input,
-output, system, history), Self-Instruct (instruction, instances), prompt and completion, question and answer, and the
-text of Anthropic's HH-RLHF ("\\n\\nHuman: ...\\n\\nAssistant: ..."). With `chosen` and `rejected` a record is a
-preference, with a `label` of true or false an answer that was judged.
+output, system, history), Self-Instruct (instruction, instances), prompt and completion, question and answer, and
+the text of Anthropic's HH-RLHF ("\\n\\nHuman: ...\\n\\nAssistant: ..."). With `chosen` and `rejected` a record is
+a preference, with a `label` of true or false an answer that was judged.
 """
 
 import re
@@ -18,10 +18,10 @@ Message: TypeAlias = dict[str, Any]
 """`role` and `content`, and what else the record says of a turn: name, tool_calls, reasoning_content, ..."""
 
 ROLES: Mapping[str, str] = {
-    **{role: "system" for role in ("system", "developer")},
-    **{role: "user" for role in ("user", "human")},
-    **{role: "assistant" for role in ("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot")},
-    **{role: "tool" for role in ("tool", "function", "observation", "ipython")},
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
 }
 """What a turn's author is called, and which role that is."""
 QUESTIONS = ("prompt", "instruction", "question", "query")
@@ -88,7 +88,9 @@ def recognise(record: Mapping[str, Any], where: str) -> Iterator[Dialogue]:
         whole = {name: value for name, value in present.items() if name != "instances"}
         for instance in instances:
             if not isinstance(instance, Mapping):
-                raise UserError(f"{where}: an instance is {_kind(instance)}, not an object; mend or remove the line")
+                raise UserError(
+                    f"{where}: an instance is {_kind(instance)}, not an object; mend or remove the line"
+                )
             yield from recognise({**whole, **instance}, where)
         return
     reader = _Reader(present, where)
@@ -133,7 +135,7 @@ class _Reader:
             prompt, chosen, rejected = _without_common_beginning(chosen, rejected)
             if not prompt:
                 raise UserError(
-                    f"{self._where}: chosen and rejected do not begin alike, so that they answer nothing together; "
+                    f"{self._where}: chosen and rejected do not begin alike, so that they answer no common prompt; "
                     "mend or remove the line"
                 )
         elif not prompt:
@@ -149,7 +151,13 @@ class _Reader:
         tools = self._record.get("tools")
         fields = {name: value for name, value in self._record.items() if name not in self._used}
         return Dialogue(
-            self._where, shape, prompt, answer, tools=tools if isinstance(tools, list) else None, fields=fields, **more
+            self._where,
+            shape,
+            prompt,
+            answer,
+            tools=tools if isinstance(tools, list) else None,
+            fields=fields,
+            **more,
         )
 
     def _beginning(self) -> tuple[str, list[Message]] | None:
@@ -184,7 +192,9 @@ class _Reader:
         messages: list[Message] = []
         for pair in self._record.get("history") or []:
             if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise UserError(f"{self._where}: history is not made of pairs of a question and an answer; mend it")
+                raise UserError(
+                    f"{self._where}: history is not made of pairs of a question and an answer; mend it"
+                )
             for role, text in zip(("user", "assistant"), pair, strict=True):
                 messages.append({"role": role, "content": self._text(text, "history")})
         self._used.add("history")
@@ -219,7 +229,9 @@ class _Reader:
 
     def _message(self, value: Any, name: str) -> Message:
         if not isinstance(value, Mapping):
-            raise UserError(f"{self._where}: {name} is {_kind(value)}, not an object with role and content; mend it")
+            raise UserError(
+                f"{self._where}: {name} is {_kind(value)}, not an object with role and content; mend it"
+            )
         role = value.get("role", value.get("from"))
         if not isinstance(role, str) or role not in ROLES:
             raise UserError(f"{self._where}: {name} has the unknown role {role!r}{nearest(str(role), ROLES)}")
@@ -235,8 +247,8 @@ class _Reader:
 
     def _text(self, value: Any, name: str) -> str:
         """A text, or one in parts as multimodal data has it."""
-        if isinstance(value, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in value):
-            value = "".join(str(part.get("text", "")) for part in value)
+        if isinstance(value, list) and all(map(_is_text, value)):
+            value = "".join(part["text"] for part in value)
         if not isinstance(value, str):
             raise UserError(f"{self._where}: {name} is {_kind(value)}, not text; mend or remove the line")
         return _clean(value)
@@ -252,6 +264,10 @@ def _has_words(message: Message) -> bool:
 def _is_asked(message: Message) -> bool:
     """Whether a conversation may begin with it; an answer begins with the assistant's words."""
     return message["role"] != "assistant"
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _end_of_prompt(messages: list[Message]) -> int:

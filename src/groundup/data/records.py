@@ -15,7 +15,9 @@ _JSON = ".json"
 _TEXT = ".txt"
 
 
-def read_records(sources: Sequence[str], example: str, text_field: str | None = None) -> Iterator[tuple[str, Record]]:
+def read_records(
+    sources: Sequence[str], example: str, text_field: str | None = None
+) -> Iterator[tuple[str, Record]]:
     """Where it stands ("file, line 3") and what it holds, of each record of the sources.
 
     Args:
@@ -34,7 +36,9 @@ def read_records(sources: Sequence[str], example: str, text_field: str | None = 
         items = resolve(source)
         kinds = [_kind(item, text_field) for item in items]
         if not any(kinds):
-            raise UserError(f"{source} holds no examples; give a file such as data.jsonl with lines like {example}")
+            raise UserError(
+                f"{source} holds no examples; give a file such as data.jsonl, with lines like {example}"
+            )
         for item, kind in zip(items, kinds, strict=True):
             if kind == hub.PREFIX:
                 yield from hub.hub_records(item.source)

@@ -143,7 +143,7 @@ def _read(folder: Path) -> tuple[Model, Callable[[], AnyTokenizer]]:
     """The model in a place that `model_folder` gave, in evaluation mode, and what reads its tokenizer."""
     if folder.is_file():
         file = GgufFile(folder)
-        return _filled(folder, file.shape, file.state()), file.tokenizer
+        return filled(folder, file.shape, file.state()), file.tokenizer
     if is_adapter(folder):
         model, read_tokenizer = _read(model_folder(adapter_base(folder)))
         attach(model, folder)
@@ -151,11 +151,11 @@ def _read(folder: Path) -> tuple[Model, Callable[[], AnyTokenizer]]:
         has_own = (folder / "tokenizer.json").is_file()
         return model, partial(load_tokenizer, folder) if has_own else read_tokenizer
     shape = read_shape(folder)
-    state = format_of(shape.family).from_tensors(shape, _read_tensors(folder))
-    return _filled(folder, shape, state), partial(load_tokenizer, folder)
+    state = format_of(shape.family).from_tensors(shape, read_tensors(folder))
+    return filled(folder, shape, state), partial(load_tokenizer, folder)
 
 
-def _filled(source: Path, shape: Shape, state: dict[str, Tensor]) -> Model:
+def filled(source: Path, shape: Shape, state: dict[str, Tensor]) -> Model:
     """A model with these weights, in evaluation mode; UserError where they are not just its own."""
     model = assemble_any(shape)
     model.to_empty(device="cpu")
@@ -172,7 +172,8 @@ def _filled(source: Path, shape: Shape, state: dict[str, Tensor]) -> Model:
     return model.eval()
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, under the names that they have there; UserError where one cannot be read."""
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         try:

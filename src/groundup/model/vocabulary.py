@@ -42,7 +42,7 @@ class TokenRows(Adapter):
         old_BTD = self.base(ids_BT)
         if not self.enabled:
             return old_BTD
-        place_BT = torch.searchsorted(self.ids, ids_BT).clamp_max(len(self.ids) - 1)
+        place_BT = torch.searchsorted(self.ids, ids_BT.contiguous()).clamp_max(len(self.ids) - 1)
         is_trained_BT = self.ids[place_BT] == ids_BT
         return torch.where(is_trained_BT[..., None], F.embedding(place_BT, self.rows), old_BTD)
 

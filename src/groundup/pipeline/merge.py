@@ -35,8 +35,9 @@ def merge(sources: Sequence[Path], out: Path, weights: str | None = None) -> dic
     model that they belong to is written with the adapters in its weights. Raises UserError where there is nothing
     to merge.
     """
-    if len(sources) == 1 and is_adapter(folder := model_folder.model_folder(sources[0])):
-        return _merge_adapter(sources[0], folder, out)
+    adapter = next((folder for folder in (sources[0], sources[0] / "model") if is_adapter(folder)), None)
+    if len(sources) == 1 and adapter is not None:
+        return _merge_adapter(sources[0], adapter, out)
     shares = _shares(weights, len(sources))
     require_room(out)
     first = open_model(sources[0])

@@ -61,4 +61,6 @@ def _listen(host: str, port: int, say: Callable[[str], None]) -> socket.socket:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port:
             say(f"port {port} is taken; another one is used")
             return _listen(host, 0, say)
-        raise UserError(f"cannot listen on {host}, port {port} ({error}); choose other --host and --port") from None
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({error}); choose other --host and --port"
+        ) from None

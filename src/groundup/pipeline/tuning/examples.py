@@ -1,18 +1,18 @@
 """The examples of a stage: read, told what is wrong with them, and divided into those to learn from and the rest."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from groundup.data.conversations import Examples, Preference
-from groundup.data.turn_rows import TurnRows
+from groundup.data.turn_rows import TurnRows, preference_rows
 from groundup.errors import UserError
 from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.job import TuneJob
-from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.turns import Turns, encode_answer
 
 Read = Callable[[Sequence[str], int | None], Examples]
 AnyExample = TypeVar("AnyExample")
+AnyTurns = TypeVar("AnyTurns")
 
 
 def read_parts(job: TuneJob, read: Read) -> tuple[Examples, Examples]:
@@ -27,26 +27,29 @@ def read_parts(job: TuneJob, read: Read) -> tuple[Examples, Examples]:
 
 
 def encoded(
-    display: Display, name: str, examples: Sequence[AnyExample], encode: Callable[[AnyExample], Turns]
-) -> list[Turns]:
+    display: Display, examples: Sequence[AnyExample], encode: Callable[[AnyExample], AnyTurns]
+) -> list[AnyTurns]:
     """All of them as tokens, behind a bar; what a template refuses is named with its place."""
     turns = []
-    with display.stage(f"encoding {name}", float(len(examples))) as progress:
+    with display.stage(f"encoding {len(examples):,} examples", float(len(examples))) as progress:
         for number, example in enumerate(examples):
             try:
                 turns.append(encode(example))
             except UserError as error:
-                raise UserError(f"{getattr(example, 'where', name)}: {error}") from None
+                raise UserError(f"{getattr(example, 'where', number)}: {error}") from None
             progress(number + 1.0)
     return turns
 
 
-def both_answers(tokenizer: Tokenizer, pairs: Iterable[Preference]) -> list[tuple[Turns, Turns]]:
-    """The chosen and the rejected answer of each pair, each behind its prompt."""
-    return [
-        (encode_answer(tokenizer, pair.prompt, pair.chosen), encode_answer(tokenizer, pair.prompt, pair.rejected))
-        for pair in pairs
-    ]
+def pair_rows(job: TuneJob, pairs: Examples[Preference]) -> TurnRows:
+    """Both answers of each pair, each behind its prompt."""
+    tokenizer = job.start.tokenizer
+
+    def encode(pair: Preference) -> tuple[Turns, Turns]:
+        chosen, rejected = (encode_answer(tokenizer, pair.prompt, side) for side in (pair.chosen, pair.rejected))
+        return chosen, rejected
+
+    return preference_rows(encoded(job.display, pairs, encode), job.context + 1, job.seed("order"))
 
 
 def say_rows(job: TuneJob, train: TurnRows, held_out: TurnRows, unit: str) -> None:

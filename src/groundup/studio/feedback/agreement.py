@@ -65,6 +65,4 @@ def krippendorff_alpha(
 
 def _disagreement(labels: Counter[Label], distance: Callable[[Label, Label], float]) -> float:
     """The distances of all ordered pairs of labels."""
-    return 2 * sum(
-        labels[one] * labels[other] * distance(one, other) for one, other in combinations(labels, 2)
-    )
+    return 2 * sum(labels[one] * labels[other] * distance(one, other) for one, other in combinations(labels, 2))

@@ -59,9 +59,7 @@ def _preferences(judgement: Judgement) -> Iterator[_Preference]:
             yield _Preference(judgement.question, better, worse, judgement)
 
 
-def _majority(
-    questions: dict[int, Question], preferences: list[_Preference]
-) -> tuple[list[dict[str, Any]], int]:
+def _majority(questions: dict[int, Question], preferences: list[_Preference]) -> tuple[list[dict[str, Any]], int]:
     """The pairs, and how many pairs of answers have as many votes one way as the other."""
     votes: dict[tuple[int, ...], list[_Preference]] = defaultdict(list)
     for each in preferences:

@@ -90,7 +90,9 @@ class Store:
         self._lock = threading.Lock()
         try:
             if path.exists() and not is_store(path):
-                raise UserError(f"{path} is no feedback file; name one that `groundup feedback` wrote, or a new one")
+                raise UserError(
+                    f"{path} is no feedback file; name one that `groundup feedback` wrote, or a new one"
+                )
             self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -159,7 +161,13 @@ class Store:
         """Store the answers to a question, which can then be judged."""
         with self._writing() as connection:
             rows = [
-                (number, place, answer.text, answer.model, None if answer.sampling is None else _json(answer.sampling))
+                (
+                    number,
+                    place,
+                    answer.text,
+                    answer.model,
+                    None if answer.sampling is None else _json(answer.sampling),
+                )
                 for place, answer in enumerate(answers)
             ]
             connection.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", rows)

@@ -1,0 +1,87 @@
+"""Direct preference optimisation and its kin: pairs of answers, and what the reference holds of them."""
+
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from groundup.clock import Clock
+from groundup.data.conversations import Examples, Judged, read_judged, read_preferences
+from groundup.data.turn_rows import TurnRows, kto_rows
+from groundup.files import file_atomically
+from groundup.model.decoder import Decoder
+from groundup.model.lora import adapters_off
+from groundup.objective.preference import preference
+from groundup.objective.statistics import Statistics
+from groundup.pipeline.tuning.examples import encoded, pair_rows, read_parts, say_rows
+from groundup.pipeline.tuning.finish import save_policy
+from groundup.pipeline.tuning.job import TuneJob
+from groundup.pipeline.tuning.lesson import Lesson, learn
+from groundup.recipe_stages import DpoRecipe
+from groundup.tokenizer.turns import encode_answer
+from groundup.tune.reference import reference_table
+
+
+def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
+    """Take the run from wherever it stands to its model; the outcome."""
+    settings = job.settings_of(DpoRecipe)
+    preference(settings, torch.zeros(1, 2))  # an unknown loss is refused before anything takes time
+    of_kto = settings.loss == "kto"
+    train_examples, held_out_examples = read_parts(job, read_judged if of_kto else read_preferences)
+    rows_of = _kto_rows if of_kto else pair_rows
+    rows, held_out = rows_of(job, train_examples), rows_of(job, held_out_examples)
+    say_rows(job, rows, held_out, "answers" if of_kto else "pairs")
+    clock.lap("read")
+    model = job.start.model.to(job.device)
+    frozen = job.arrange(model)
+    tables = _reference_tables(job, model, {"train": rows, "held_out": held_out})
+    clock.lap("reference")
+    statistics = Statistics()
+    lesson = Lesson(
+        model,
+        preference(settings, tables.get("train"), statistics),
+        preference(settings, tables.get("held_out")),
+        rows,
+        held_out,
+        "answers" if of_kto else "pairs",
+        frozen,
+        statistics,
+    )
+    figures = learn(job, lesson, clock)
+    figures |= {
+        "loss_name": settings.loss,
+        "examples": len(train_examples),
+        "held_out_examples": len(held_out_examples),
+    }
+    save_policy(job, model, figures)
+    clock.lap("finish")
+    job.display.say(
+        f"done: held-out loss {figures['loss_before']:.3f} -> {figures['loss']:.3f}; by its own reward "
+        f"{figures['accuracy']:.1%} of {held_out.num_rows:,} {lesson.unit} are judged as people did",
+        style="bold",
+    )
+    job.display.say(f"try     groundup chat {job.run.folder}")
+    return figures
+
+
+def _kto_rows(job: TuneJob, judged: Examples[Judged]) -> TurnRows:
+    tokenizer = job.start.tokenizer
+    turns = encoded(job.display, judged, lambda example: encode_answer(tokenizer, example.prompt, example.answer))
+    return kto_rows(turns, [example.desirable for example in judged], job.context + 1, job.seed("order"))
+
+
+def _reference_tables(job: TuneJob, model: Decoder, parts: dict[str, TurnRows]) -> dict[str, Tensor]:
+    """What the reference says of each part's answers, (N, 2); kept in the run's folder, where it may be already."""
+    file = job.run.folder / "reference.safetensors"
+    if job.settings_of(DpoRecipe).loss == "simpo":
+        return {}
+    if not file.is_file():
+        with adapters_off(model):
+            tables = {
+                name: reference_table(model, rows.in_order, device=job.device, precision=job.precision)
+                for name, rows in parts.items()
+            }
+        with file_atomically(file) as temporary:
+            save_file(tables, temporary)
+    return load_file(file)

@@ -1,0 +1,96 @@
+"""A stage that learns from rows: measured on held-out ones before, on the way, and behind."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from torch import nn
+
+from groundup.clock import Clock
+from groundup.data.turn_rows import TurnRows
+from groundup.evaluate.rows import RowsEvaluation, evaluate_rows
+from groundup.objective import Objective
+from groundup.objective.statistics import Statistics
+from groundup.pipeline.display import TrainingBar
+from groundup.pipeline.tuning.job import TuneJob
+from groundup.pipeline.tuning.training import HeldOutHooks, length_of, train
+from groundup.train.checkpoints import TrainState
+from groundup.train.peak_memory import peak_bytes
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learnt, and from what.
+
+    `asking` is the objective for held-out rows; `unit` is what a target is called on the screen, `frozen` names
+    what of the model stays.
+    """
+
+    model: nn.Module
+    objective: Objective
+    asking: Objective
+    rows: TurnRows
+    held_out: TurnRows
+    unit: str
+    frozen: list[str]
+    statistics: Statistics | None = None
+
+
+def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
+    """Train to the end of the section's budget or epochs; the figures of the outcome, of held-out rows too."""
+    rows = lesson.rows
+    before = _evaluate(job, lesson)
+    clock.lap("evaluate")
+    parameters = sum(parameter.numel() for parameter in lesson.model.parameters())
+
+    def hooks_of(bar: TrainingBar) -> HeldOutHooks:
+        return HeldOutHooks(job, lesson.asking, lesson.held_out.in_order, bar, lesson.unit)
+
+    state = train(
+        job,
+        lesson.model,
+        lesson.objective,
+        rows,
+        job.train_recipe(rows.num_rows),
+        length_of(job, rows.num_rows, rows.num_tokens / rows.num_rows, parameters),
+        hooks_of,
+        statistics=lesson.statistics,
+    )
+    clock.lap("train")
+    after = _evaluate(job, lesson)
+    clock.lap("evaluate")
+    return outcome_of(job, lesson.model, state, lesson.frozen) | {
+        "rows": rows.num_rows,
+        "held_out_rows": lesson.held_out.num_rows,
+        "skipped": {str(reason): count for reason, count in rows.skipped.items()},
+        "epochs": state.windows / rows.num_rows,
+        "loss_before": before.loss,
+        "loss": after.loss,
+        "accuracy_before": before.accuracy,
+        "accuracy": after.accuracy,
+    }
+
+
+def outcome_of(job: TuneJob, model: nn.Module, state: TrainState, frozen: list[str]) -> dict[str, Any]:
+    """What every stage's outcome has: what it started from, how much of it learnt, for how long, and the memory."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return {
+        "start": str(job.start.folder),
+        "family": job.start.model.shape.family,
+        "parameters": sum(size for size, _ in sizes),
+        "trained_parameters": sum(size for size, is_trained in sizes if is_trained),
+        "frozen": frozen,
+        "steps": state.step,
+        "stopped_early": state.stopped_early,
+        "targets": state.tokens,
+        "lr": job.lr,
+        "train_seconds": state.seconds,
+        "peak_bytes": peak_bytes(job.device),
+        "load_average": psutil.getloadavg()[0],
+    }
+
+
+def _evaluate(job: TuneJob, lesson: Lesson) -> RowsEvaluation:
+    return evaluate_rows(
+        lesson.model, lesson.asking, lesson.held_out.in_order, device=job.device, precision=job.precision
+    )
