@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from groundup.cli.main import main
+from groundup.model.folder import load
+from groundup.model.lora import add_adapters
+from groundup.tune.adapters import save_adapter
 from tests.cli.support import TINY, Result, build_whole, make_text
 
 OPTIONS = [*TINY, "--budget", "30steps", "--set", "train.checkpoint_steps=15", "--set", "train.validations=2"]
@@ -37,6 +40,37 @@ def test_checkpoints_of_a_run_and_the_run_itself(
     found = load_file(tmp_path / "out" / "model.safetensors")["model.embed_tokens.weight"]
     torch.testing.assert_close(found, (weights[0] + weights[1]) / 2)
     assert groundup("generate", "out", "--prompt", "The", "--max-tokens", "3").returncode == 0
+
+
+def test_adapters_wherever_a_model_is_asked_for(
+    run: Path, groundup: Callable[..., Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of adapters writes, is measured and is merged; the whole model that results says the same."""
+    trained = load(run)
+    add_adapters(trained.model, 2, 8.0, "all", 0.0, seed=1)
+    with torch.no_grad():
+        for name, parameter in trained.model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.02)
+    adapter, base = str(tmp_path / "adapter"), str(run / "model")
+    save_adapter(
+        tmp_path / "adapter", trained.model, trained.tokenizer, base, "# Adapters\n", {"temperature": 0.5}
+    )
+    (tmp_path / "text.txt").write_text(make_text(3000, seed=5), "utf-8")
+    answer = groundup("merge", "adapter", "--out", "whole")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == f"whole: {base} with the adapters of adapter in its weights\n"
+    losses, texts = [], []
+    for model in (adapter, str(tmp_path / "whole"), base):
+        assert main(["eval", model, "--text", str(tmp_path / "text.txt"), "--json"]) == 0
+        losses.append(json.loads(capsys.readouterr().out)["loss"])
+        assert main(["generate", model, "--prompt", "The", "--max-tokens", "8", "--temperature", "0"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert texts[0] == texts[1]
+    assert abs(losses[2] - losses[0]) > 1e-3
+    assert main(["merge", base, "--out", str(tmp_path / "own")]) == 2
+    assert "one whole model is its own average" in capsys.readouterr().err
 
 
 def test_models_that_predict_together(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

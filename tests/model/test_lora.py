@@ -54,7 +54,9 @@ def test_it_adds_the_low_rank_product(adapted: Callable[..., Decoder]) -> None:
     """Against W + alpha/rank B A in float64."""
     for module in matrices(adapted()).values():
         x = torch.randn(5, 40, module.base.in_features, generator=torch.Generator().manual_seed(1))
-        whole = module.base.weight.double() + 12 / 4 * module.lora_B.weight.double() @ module.lora_A.weight.double()
+        whole = (
+            module.base.weight.double() + 12 / 4 * module.lora_B.weight.double() @ module.lora_A.weight.double()
+        )
         assert (module(x) - x.double() @ whole.T).abs().max() < 1e-5
 
 

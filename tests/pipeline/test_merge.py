@@ -11,11 +11,13 @@ import torch
 from groundup.errors import UserError
 from groundup.model import folder as model_folder
 from groundup.model.base import Model, ReadsSpelling
-from groundup.model.folder import load_weights
+from groundup.model.folder import load, load_weights
+from groundup.model.lora import LoraLinear, add_adapters
 from groundup.model.registry import build_any
 from groundup.pipeline.merge import merge
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
+from groundup.tune.adapters import save_adapter
 
 _SPECIAL = ("<|endoftext|>", "<|pad|>")
 TOKENIZER = Tokenizer.train(["to be or not to be, that is the question " * 3], 280, special_tokens=_SPECIAL)
@@ -130,3 +132,41 @@ def test_what_has_no_average(store: Store, tmp_path: Path) -> None:
     assert not out.exists()
     with pytest.raises(UserError, match="is there already"):
         merge([one, two], one)
+
+
+def test_an_adapter_is_written_into_its_model(store: Store, tmp_path: Path) -> None:
+    """The weights are those of the base, and of B A in float64; it ends and samples as the adapter's folder says."""
+    base = store("base", "gpt2", 1)
+    adapted = load(base)
+    add_adapters(adapted.model, 2, 6.0, "attention", 0.0, seed=3)
+    expected = _weights(load_weights(base))
+    for name, module in adapted.model.named_modules():
+        if isinstance(module, LoraLinear):
+            torch.nn.init.normal_(module.lora_B.weight, generator=torch.Generator().manual_seed(4))
+            expected[f"{name}.weight"] += 3 * module.lora_B.weight.double() @ module.lora_A.weight.double()
+    save_adapter(tmp_path / "run/model", adapted.model, TOKENIZER, str(base), "", {"temperature": 0.7})
+    made = merge([tmp_path / "run"], tmp_path / "out")
+    assert made["base"] == str(base)
+    found = _weights(load_weights(tmp_path / "out"))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert (found[name] - value.detach()).abs().max() < 1e-6, name
+    generation = "generation_config.json"
+    assert (tmp_path / "out" / generation).read_bytes() == (tmp_path / "run/model" / generation).read_bytes()
+    assert str(base) in (tmp_path / "out/README.md").read_text()
+    merge([tmp_path / "run", base], tmp_path / "half")
+    half = _weights(load_weights(tmp_path / "half"))
+    assert all(
+        (half[name] - (found[name] + _weights(load_weights(base))[name]) / 2).abs().max() < 1e-6 for name in half
+    )
+
+
+def test_an_adapter_without_its_model_is_refused(store: Store, tmp_path: Path) -> None:
+    base = store("base", "gpt2", 1)
+    model = load(base).model
+    add_adapters(model, 2, 6.0, "attention", 0.0, seed=3)
+    save_adapter(tmp_path / "adapter", model, TOKENIZER, str(base), "")
+    base.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="belongs to the model .*base, which is not there; write"):
+        merge([tmp_path / "adapter"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

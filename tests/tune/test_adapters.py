@@ -29,7 +29,10 @@ FAMILIES = ("gpt1", "gpt2", "llama", "qwen3")
 GPT = ("gpt1", "gpt2")
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 TOKENIZER = Tokenizer.train(["to be or not to be, that is the question " * 3], 290)
-_CHAT = TOKENIZER.special_tokens | {"<|im_start|>": TOKENIZER.vocabulary_size, "<|im_end|>": TOKENIZER.vocabulary_size + 1}
+_CHAT = TOKENIZER.special_tokens | {
+    "<|im_start|>": TOKENIZER.vocabulary_size,
+    "<|im_end|>": TOKENIZER.vocabulary_size + 1,
+}
 CHAT_TOKENIZER = Tokenizer(replace(TOKENIZER.definition, special_tokens=_CHAT))
 Store = Callable[..., Path]
 
@@ -115,7 +118,9 @@ _TARGETS: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize(("family", "targets"), [(name, one) for name, several in _TARGETS.items() for one in several])
+@pytest.mark.parametrize(
+    ("family", "targets"), [(name, one) for name, several in _TARGETS.items() for one in several]
+)
 def test_we_read_what_peft_writes(family: str, targets: Any, store: Store, tmp_path: Path, ids: Tensor) -> None:
     base = store(family)
     last = "c_proj" if family == "gpt2" else "o_proj"
@@ -131,7 +136,9 @@ def test_we_read_what_peft_writes(family: str, targets: Any, store: Store, tmp_p
         ours = load_adapter(tmp_path / "adapter", merge)
         assert largest_difference(logits(ours.model, ids), logits(theirs, ids)) < 1e-5
         assert ours.tokenizer == TOKENIZER  # the base's: peft writes none
-    trained = {name for name, value in load_adapter(tmp_path / "adapter").model.named_parameters() if value.requires_grad}
+    trained = {
+        name for name, value in load_adapter(tmp_path / "adapter").model.named_parameters() if value.requires_grad
+    }
     assert trained and all(".lora_" in name for name in trained)
 
 
@@ -158,7 +165,9 @@ def test_new_tokens_load_in_peft(family: str, tied: bool, store: Store, tmp_path
 def test_old_tokens_that_peft_trained(tied: bool, store: Store, tmp_path: Path, ids: Tensor) -> None:
     base, chosen = store("llama", tied=tied), sorted({int(number) for number in ids[0, :3]})
     indices = {"embed_tokens": chosen} | ({} if tied else {"lm_head": chosen})
-    config = peft.LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=indices if not tied else chosen)
+    config = peft.LoraConfig(
+        r=2, target_modules=["q_proj"], trainable_token_indices=indices if not tied else chosen
+    )
     theirs = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     for part in ("lora_B", "trainable_tokens_delta"):
         randomise(theirs, 0.3, part)
@@ -217,7 +226,8 @@ def _without(folder: Path, part: str) -> None:
     [
         (lambda folder: _change_config(folder, base_model_name_or_path="gone/model"), "the model gone/model, which is not there; write"),
         (lambda folder: _change_config(folder, base_model_name_or_path="../adapter"), "which is not there"),
-        (lambda folder: _change_config(folder, base_model_name_or_path="../wide"), "base is another model: beside blocks.0.att"),
+        (lambda folder: _change_config(folder, base_model_name_or_path="../wide"), "base is another model: rows .2, 32. do not fit"),
+        (lambda folder: _change_config(folder, base_model_name_or_path="../thin"), r"beside blocks.0.feedforward.gate stands .128, 4., not .64, 4."),
         (lambda folder: _change_config(folder, base_model_name_or_path="../flat"), "changes model.layers.1.* which a llama of 1 layers"),
         (lambda folder: _change_config(folder, base_model_name_or_path="../gpt"), "changes model.embed_tokens, which a gpt2 of 2"),
         (lambda folder: _change_config(folder, r=8), "has rank 8 in adapter_config.json, but A is"),
@@ -238,6 +248,7 @@ def test_what_does_not_fit_is_told_in_one_line(
 ) -> None:
     base = store("llama")
     store("llama", "wide", width=48)
+    store("llama", "thin", feedforward_width=64)
     store("llama", "flat", num_layers=1)
     store("gpt2", "gpt")
     folder = tmp_path / "adapter"
@@ -268,5 +279,7 @@ def test_dropout_is_kept(store: Store, tmp_path: Path) -> None:
     model = model_folder.load(base).model
     add_adapters(model, 2, 4.0, "all", 0.25, seed=7)
     save_adapter(tmp_path / "adapter", model, TOKENIZER, str(base), "")
-    adapters = [part for part in load_adapter(tmp_path / "adapter").model.modules() if isinstance(part, LoraLinear)]
+    adapters = [
+        part for part in load_adapter(tmp_path / "adapter").model.modules() if isinstance(part, LoraLinear)
+    ]
     assert len(adapters) == 14 and all(part.dropout.p == 0.25 for part in adapters)

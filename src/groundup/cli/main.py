@@ -12,6 +12,7 @@ from groundup import __version__
 from groundup.cli import (
     bench,
     build,
+    chat,
     classify,
     compare,
     doctor,
@@ -19,13 +20,17 @@ from groundup.cli import (
     evaluate,
     export,
     families,
+    feedback,
     fill_mask,
     finetune,
     generate,
+    grpo,
     merge,
     plan,
+    ppo,
     probe,
     recipes,
+    reject,
     report,
     reward,
     scaling,
@@ -48,6 +53,8 @@ app.add_typer(plan.app, name="plan", help="Say what a budget buys: model, time, 
 app.command("build")(build.build)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
+app.command("chat")(chat.chat)
+app.command("feedback")(feedback.feedback)
 app.command("translate")(translate.translate)
 app.command("fill-mask")(fill_mask.fill_mask)
 app.command("eval")(evaluate.evaluate)
@@ -60,6 +67,9 @@ app.command("probe")(probe.probe)
 app.command("sft")(sft.sft)
 app.command("reward")(reward.reward)
 app.command("dpo")(dpo.dpo)
+app.command("ppo")(ppo.ppo)
+app.command("grpo")(grpo.grpo)
+app.command("reject")(reject.reject)
 app.add_typer(tokenizer.app, help="Train, use, measure and look at tokenizers.")
 app.add_typer(scaling.app, name="scaling", help="Runs of many sizes, the law of their loss, its predictions.")
 app.add_typer(words.app, help="Word vectors: word2vec and GloVe, trained, measured, exported.")

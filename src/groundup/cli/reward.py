@@ -18,6 +18,7 @@ def reward(
     set_: stage.SetOption = None,
     out: stage.OutOption = None,
     seed: stage.SeedOption = None,
+    nproc: stage.NprocOption = None,
     resume: stage.ResumeOption = False,
     as_json: stage.JsonOption = False,
 ) -> int:
@@ -31,4 +32,4 @@ def reward(
         "lr": lr,
     }
     fields |= lora_fields(lora, freeze, full)
-    return run_stage(Asked("reward", fields, recipe, set_, out, seed, resume, as_json))
+    return run_stage(Asked("reward", fields, recipe, set_, out, seed, resume, as_json, nproc))

@@ -25,6 +25,7 @@ def sft(
     set_: stage.SetOption = None,
     out: stage.OutOption = None,
     seed: stage.SeedOption = None,
+    nproc: stage.NprocOption = None,
     resume: stage.ResumeOption = False,
     as_json: stage.JsonOption = False,
 ) -> int:
@@ -39,4 +40,4 @@ def sft(
         "lr": lr,
     }
     fields |= lora_fields(lora, freeze, full)
-    return run_stage(Asked("sft", fields, recipe, set_, out, seed, resume, as_json))
+    return run_stage(Asked("sft", fields, recipe, set_, out, seed, resume, as_json, nproc))

@@ -5,11 +5,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from groundup.errors import UserError
+
+if TYPE_CHECKING:
+    from groundup.recipe import Recipe
 
 ModelArgument: TypeAlias = Annotated[
     str | None, typer.Argument(help="What to start from: a run's folder, a model folder or a .gguf file.")
@@ -25,6 +28,10 @@ OutOption: TypeAlias = Annotated[
     Path | None, typer.Option(help="The run's folder. Default: runs/STAGE-1, -2, ...")
 ]
 SeedOption: TypeAlias = Annotated[int | None, typer.Option(help="Decides, with the recipe, the whole run.")]
+NprocOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, help="Start so many processes here; [parallel] divides the work."),
+]
 ResumeOption: TypeAlias = Annotated[bool, typer.Option("--resume", help="Continue the newest run, or --out.")]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")]
 LoraOption: TypeAlias = Annotated[
@@ -58,6 +65,7 @@ class Asked:
     seed: int | None
     resume: bool
     as_json: bool
+    nproc: int | None = None
 
 
 def lora_fields(lora: str | None, freeze: str | None, full: bool) -> dict[str, Any]:
@@ -69,12 +77,10 @@ def lora_fields(lora: str | None, freeze: str | None, full: bool) -> dict[str, A
     fields: dict[str, Any] = {"freeze": freeze}
     for part in lora.split(",") if lora else []:
         name, equals, value = part.partition("=")
-        field = {"r": "lora", "alpha": "lora_alpha", "targets": "lora_targets", "dropout": "lora_dropout"}.get(
-            name
-        )
+        field = _LORA.get(name)
         if field is None or not equals:
             raise UserError(f"--lora {lora}: write it as r=16, or r=16,alpha=32,targets=attention")
-        fields[field] = value if field == "lora_targets" else _number(value, lora)
+        fields[field] = value if field == "lora_targets" else _number(value, part)
     return fields
 
 
@@ -83,23 +89,20 @@ def run_stage(asked: Asked) -> int:
     import psutil
 
     started = psutil.Process().create_time()
-    given = {name: value for name, value in asked.fields.items() if value not in (None, [])}
+    given = _given(asked)
     if asked.resume and (given or asked.set_ or asked.seed is not None):
         raise UserError("--resume continues a run as it was planned; give it only --out (and --json)")
-    from groundup import recipe as recipes
     from groundup import run as runs
 
     if asked.resume:
         run = runs.Run.open(asked.out) if asked.out else runs.newest_unfinished()
         folder = run.folder
     else:
-        named = {f"{asked.stage}.{name}": value for name, value in given.items()}
-        if asked.seed is not None:
-            named["seed"] = asked.seed
-        written = recipes.parse_overrides(asked.set_ or [])
-        loaded = recipes.load(asked.recipe, written | named | {"stage": asked.stage, "stages": []})
+        loaded = recipe_of(asked)
         folder = asked.out or runs.new_folder(asked.stage)
 
+    if asked.nproc and asked.nproc > 1:
+        return _start(asked, None if asked.resume else loaded, folder, asked.nproc)
     from groundup.pipeline.tuning.run import resume_tuning, tune
 
     return follow(
@@ -109,6 +112,32 @@ def run_stage(asked: Asked) -> int:
         f"groundup {asked.stage} --resume --out {folder}",
         asked.as_json,
     )
+
+
+def recipe_of(asked: Asked) -> "Recipe":
+    """The recipe that is asked for, with everything that the verb was given in its stage's section."""
+    from groundup import recipe as recipes
+
+    named = {f"{asked.stage}.{name}": value for name, value in _given(asked).items()}
+    if asked.seed is not None:
+        named["seed"] = asked.seed
+    written = recipes.parse_overrides(asked.set_ or [])
+    return recipes.load(asked.recipe, written | named | {"stage": asked.stage, "stages": []})
+
+
+def _given(asked: Asked) -> dict[str, Any]:
+    return {name: value for name, value in asked.fields.items() if value not in (None, [])}
+
+
+def _start(asked: Asked, recipe: "Recipe | None", folder: Path, nproc: int) -> int:
+    """The same in many processes, each of which trains the recipe that the run's folder holds."""
+    from groundup.pipeline.launch import start_processes
+    from groundup.pipeline.tuning.run import prepare
+
+    if recipe is not None:
+        prepare(recipe, folder)
+    arguments = ["train", "--resume", "--out", str(folder), *(["--json"] if asked.as_json else [])]
+    return start_processes(arguments, nproc, 0, folder)
 
 
 def follow(work: Callable[[Any], dict[str, Any]], again: str, as_json: bool) -> int:
@@ -132,8 +161,8 @@ def follow(work: Callable[[Any], dict[str, Any]], again: str, as_json: bool) -> 
     return 0
 
 
-def _number(value: str, written: str) -> float:
+def _number(value: str, part: str) -> float:
     try:
         return float(value) if "." in value else int(value)
     except ValueError:
-        raise UserError(f"--lora {written}: {value} is no number; write it as r=16,alpha=32") from None
+        raise UserError(f"--lora {part}: {value} is no number; write it as r=16,alpha=32") from None

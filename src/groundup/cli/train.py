@@ -155,18 +155,17 @@ def _train(
 ) -> dict[str, Any]:
     from groundup.cli.main import explain
     from groundup.parallel.processes import is_lost_connection
-    from groundup.pipeline import build as pipeline
+    from groundup.pipeline import staged
     from groundup.pipeline.continuing import continue_run
     from groundup.pipeline.launch import refuse
-    from groundup.pipeline.together import train_together
     from groundup.run import Run
 
     if processes is None:
         if Run(folder).recipe_file.is_file():
-            return pipeline.resume(continue_run(folder, recipe), display, started)
-        return pipeline.build(recipe, folder, display, started)
+            return staged.resume(continue_run(folder, staged.settled(recipe)), display, started)
+        return staged.build(recipe, folder, display, started)
     try:
-        return train_together(recipe, folder, display, processes, started)
+        return staged.build_together(recipe, folder, display, processes, started)
     except (UserError, OSError) as error:
         if processes.rank > 0:
             time.sleep(_SILENT_SECONDS)

@@ -29,6 +29,7 @@ ANSWERS = ("completion", "output", "response", "answer")
 _CONVERSATIONS = ("messages", "conversations", "conversation")
 _INPUTS = ("input", "context")
 _PAIR = {"chosen", "rejected"}
+_MARKS = {*_CONVERSATIONS, *QUESTIONS, *_PAIR}
 _HH_TURN = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 Skip: TypeAlias = str
@@ -47,7 +48,7 @@ class Dialogue:
         rejected: of a preference, what was not chosen.
         desirable: whether the answer was liked, where that is said.
         tools: functions that the assistant may call.
-        fields: what else the record holds.
+        fields: what the record holds beside the prompt, such as the answer.
     """
 
     where: str
@@ -78,6 +79,12 @@ class Dialogue:
         return self.asks_nothing or ("with twice the same answer" if self.answer == self.rejected else None)
 
 
+def is_dialogue(record: Mapping[str, Any]) -> bool:
+    """Whether its fields are those of a dialogue, rather than a text's."""
+    text = record.get("text")
+    return _is_hh(text) if isinstance(text, str) else not record.keys().isdisjoint(_MARKS)
+
+
 def recognise(record: Mapping[str, Any], where: str) -> Iterator[Dialogue]:
     """What a record says: one dialogue, of Self-Instruct as many as it has instances.
 
@@ -98,7 +105,7 @@ def recognise(record: Mapping[str, Any], where: str) -> Iterator[Dialogue]:
 
 
 class _Reader:
-    """One record; the fields that were used are remembered."""
+    """One record; the fields that make the prompt are remembered."""
 
     def __init__(self, record: Mapping[str, Any], where: str) -> None:
         self._record, self._where = record, where
@@ -120,45 +127,29 @@ class _Reader:
         label = self._record.get("label")
         desirable = label if isinstance(label, bool) else None
         if desirable is not None:
-            self._used.add("label")
             shape += ", judged"
         return self._dialogue(shape, messages[:place], messages[place:], desirable=desirable)
 
     def preference(self) -> Dialogue:
         chosen, rejected = self._answer("chosen"), self._answer("rejected")
-        if "output" in self._record and self._first(QUESTIONS) == "instruction":
-            self._used.add("output")  # Alpaca's answer, which is the chosen one
         found = self._beginning()
         shape, prompt = found or ("whole conversations", [])
         if chosen and rejected and _is_asked(chosen[0]) and _is_asked(rejected[0]):
             # Both are whole conversations; a prompt beside them says their beginning once more.
             prompt, chosen, rejected = _without_common_beginning(chosen, rejected)
-            if not prompt:
-                raise UserError(
-                    f"{self._where}: chosen and rejected do not begin alike, so that they answer no common prompt; "
-                    "mend or remove the line"
-                )
-        elif not prompt:
+        if not prompt:
             raise UserError(
                 f"{self._where}: chosen and rejected answer nothing; give a prompt beside them, or whole "
                 "conversations with the same beginning"
             )
-        elif _end_of_prompt(prompt) < len(prompt):
-            prompt = prompt[: _end_of_prompt(prompt)]
+        prompt = prompt[: _end_of_prompt(prompt)]
         return self._dialogue(f"preferences ({shape})", prompt, chosen, rejected=rejected)
 
     def _dialogue(self, shape: str, prompt: list[Message], answer: list[Message], **more: Any) -> Dialogue:
         tools = self._record.get("tools")
+        more["tools"] = tools if isinstance(tools, list) else None
         fields = {name: value for name, value in self._record.items() if name not in self._used}
-        return Dialogue(
-            self._where,
-            shape,
-            prompt,
-            answer,
-            tools=tools if isinstance(tools, list) else None,
-            fields=fields,
-            **more,
-        )
+        return Dialogue(self._where, shape, prompt, answer, fields=fields, **more)
 
     def _beginning(self) -> tuple[str, list[Message]] | None:
         """The shape, and all messages but an answer that has a field of its own."""
@@ -215,7 +206,6 @@ class _Reader:
 
     def _answer(self, name: str) -> list[Message]:
         """The assistant's messages under a field; whole conversations too."""
-        self._used.add(name)
         value = self._record[name]
         if isinstance(value, list):
             return self._messages(value, name)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from groundup.data.dialogue_shapes import EXAMPLE, Skip, recognise
+from groundup.data.dialogue_shapes import EXAMPLE, Skip, is_dialogue, recognise
 from groundup.data.records import read_records
 from groundup.errors import UserError
 
@@ -40,3 +40,12 @@ def survey(source: str) -> Survey:
             if why := dialogue.says_nothing if dialogue.rejected is None else dialogue.compares_nothing:
                 skipped.setdefault(why, []).append(where)
     return Survey(shapes, num_turns, skipped, errors)
+
+
+def holds_dialogues(source: str) -> bool:
+    """Whether the first record of a source is a dialogue's; False too where it holds no records."""
+    try:
+        _, record = next(read_records([source], EXAMPLE))
+    except (UserError, StopIteration):
+        return False
+    return is_dialogue(record)

@@ -184,8 +184,8 @@ def _check_some(
     if len(found) < least:
         reasons = ", ".join(f"{count:,} {why}" for why, count in skipped.items() if count)
         raise UserError(
-            f"of {len(examples):,} examples {len(found)} fit into {length} tokens ({reasons or 'too few'}); choose "
-            "a longer context, or give more examples"
+            f"of {len(examples):,} examples {len(found)} fit into {length} tokens ({reasons or 'too few'}); "
+            "choose a longer context, or give more examples"
         )
 
 

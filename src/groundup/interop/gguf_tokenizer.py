@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from groundup.tokenizer.alphabet import all_from_characters
-from groundup.tokenizer.definition import Definition, Usage, check_tables
+from groundup.tokenizer.definition import Definition, Usage, check_tables, standard_vocabulary
 from groundup.tokenizer.pretokenize import PATTERNS
 
 # How text is cut, by llama.cpp's name for it.
@@ -51,7 +51,7 @@ def definition_from(value: Callable[[str], Any]) -> Definition:
         further_patterns=tuple(further_patterns),
         merges=merges,
         special_tokens=special_tokens,
-        vocabulary=vocabulary,
+        vocabulary=None if vocabulary == standard_vocabulary(merges) else vocabulary,
         whole_pieces=cut in _WHOLE_PIECES,
         compose=cut in _COMPOSE,
         add_prefix_space=bool(value("tokenizer.ggml.add_space_prefix")),

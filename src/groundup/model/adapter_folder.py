@@ -46,9 +46,9 @@ def attach(model: Model, folder: Path) -> None:
     try:
         adapters = from_peft(model.shape, _read_config(folder), load_file(folder / WEIGHTS_FILE))
         model.requires_grad_(False)
+        _put_rows(model, adapters)
         for name, part in adapters.low_rank.items():
             _put(model, name, part, adapters.dropout)
-        _put_rows(model, adapters)
     except KeyError as error:
         raise _refusal(folder, f"{CONFIG_FILE} lacks {error}") from None
     except (ValueError, TypeError, AttributeError, OSError, SafetensorError) as error:

@@ -125,7 +125,9 @@ def has_tokenizer(folder: Path) -> bool:
 
 def model_folder(folder: Path) -> Path:
     """The folder itself, or `model/` in a run's, or a .gguf file; UserError where there is no model."""
-    if folder.suffix == ".gguf" and folder.is_file():
+    if folder.suffix == ".gguf" and not folder.is_dir():
+        if not folder.is_file():
+            raise UserError(f"{folder} is not there; name a .gguf file, or a run's or a model's folder")
         return folder
     for candidate in (folder, folder / "model"):
         if (candidate / "config.json").is_file() or is_adapter(candidate):

@@ -73,10 +73,11 @@ def grow_vocabulary(model: Decoder, size: int) -> None:
 
 
 def train_rows(model: Decoder, ids: Sequence[int]) -> None:
-    """Let a model that has adapters learn the rows of these tokens too, and no others."""
+    """Let a model learn of its tables the rows of these tokens alone; no more than once."""
     for name in TABLES if ids else ():
         table = getattr(model, name)
         if table is not None:
+            assert not isinstance(table, TokenRows), "rows are chosen once"
             model.set_submodule(name, TokenRows(table, ids))
 
 

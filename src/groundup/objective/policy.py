@@ -109,9 +109,16 @@ def grpo(
 
 
 def _looked_up(windows: Windows, first: int = 0, *, look_up: LookUp, kind: type[PolicyBatch]) -> PolicyBatch:
+    """The answers meant, with zeros where nothing counts: not even an infinity there shall reach a gradient."""
     del first  # nothing is drawn
     batch = look_up(windows)
-    return kind(**{item.name: getattr(batch, item.name) for item in fields(batch)})
+    given = {item.name: getattr(batch, item.name) for item in fields(batch)}
+    numbers = {
+        name: value.where(batch.counted, 0.0)
+        for name, value in given.items()
+        if value is not None and value.is_floating_point()
+    }
+    return kind(**given | numbers)
 
 
 def _ppo_loss(model: nn.Module, batch: PolicyBatch, *, settings: PpoRecipe, statistics: Statistics) -> Loss:

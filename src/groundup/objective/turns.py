@@ -6,14 +6,14 @@ the number of the example that it belongs to (see `data.turn_rows`).
 
 import torch
 
-from groundup.objective import causal
 from groundup.objective.base import IGNORED, Batch, Objective, Setting, Windows, tokens_of
+from groundup.objective.causal import loss
 
 
 def supervised(setting: Setting) -> Objective:
     """Cross-entropy of the tokens that count; prompts, padding and other conversations contribute nothing."""
     del setting
-    return Objective(collate, causal.loss)
+    return Objective(collate, loss)
 
 
 def collate(windows: Windows, first: int = 0) -> Batch:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -94,9 +95,7 @@ class Conversation:
     def _instruct(self, text: str) -> None:
         self._system = text or None
         self._begin()
-        self._note(
-            "a new conversation with this instruction" if text else "a new conversation without instruction"
-        )
+        self._note(f"a new conversation {'with this' if text else 'without'} instruction")
 
     def _save(self, name: str) -> None:
         """As a line of JSON with `messages`, which `groundup sft` reads."""
@@ -114,7 +113,8 @@ class Conversation:
 
     def _note(self, text: str) -> None:
         dim, plain = ("\033[2m", "\033[0m") if self._notes.isatty() else ("", "")
-        print(f"{dim}[{text}]{plain}", file=self._notes, flush=True)
+        self._notes.write(f"{dim}[{text}]{plain}\n")
+        self._notes.flush()
 
 
 def talk(chat: Chat, settings: AnswerSettings, system: str | None) -> None:
@@ -122,7 +122,7 @@ def talk(chat: Chat, settings: AnswerSettings, system: str | None) -> None:
     conversation = Conversation(chat, settings, system, sys.stdout, sys.stderr)
     typed = sys.stdin.isatty()
     if typed:
-        print(f"{chat.name}  ({HELP})", file=sys.stderr)
+        sys.stderr.write(f"{chat.name}  ({HELP})\n")
     for line in _typed_lines() if typed else (line.rstrip("\n") for line in sys.stdin):
         if not conversation.take(line):
             return
@@ -130,15 +130,13 @@ def talk(chat: Chat, settings: AnswerSettings, system: str | None) -> None:
 
 def _typed_lines() -> Iterator[str]:
     """What is typed, with a history by the arrow keys where Python has it; Ctrl-C only drops the line."""
-    try:
+    with suppress(ImportError):
         import readline  # noqa: F401 - `input` uses it
-    except ImportError:
-        pass
     while True:
         try:
             yield input("> ")
         except EOFError:
-            print(file=sys.stderr)
+            sys.stderr.write("\n")
             return
         except KeyboardInterrupt:
-            print("\n[/quit or Ctrl-D ends]", file=sys.stderr)
+            sys.stderr.write("\n[/quit or Ctrl-D ends]\n")

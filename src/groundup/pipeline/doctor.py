@@ -4,15 +4,17 @@ import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
 from groundup.data.corpora import CORPORA, default_corpus
+from groundup.data.demo import PREFIX
 from groundup.data.sources import read
+from groundup.data.survey import holds_dialogues
 from groundup.errors import UserError
 from groundup.files import cache_folder
 from groundup.pipeline.build import check_names
+from groundup.pipeline.doctor_stages import Finding, dialogues, stage, stage_data
 from groundup.pipeline.numbers import bytes_text, human
 from groundup.plan.budget import parse_budget
 from groundup.plan.hardware import Hardware
@@ -28,13 +30,6 @@ _LEAST_MEMORY_BYTES = 2 << 30
 _LOOK_BYTES = 8 << 20
 
 
-class Finding(NamedTuple):
-    """One sentence, and whether all is well."""
-
-    good: bool
-    sentence: str
-
-
 def examine(subject: str | None) -> list[Finding]:
     """The findings for a run's folder, a recipe, a source or, without a subject, this machine."""
     if subject is None:
@@ -43,6 +38,8 @@ def examine(subject: str | None) -> list[Finding]:
         return list(_run(Run.open(Path(subject))))
     if subject.endswith(".toml") or subject in ready_recipes():
         return list(_recipe(subject))
+    if subject.startswith(PREFIX) or holds_dialogues(subject):
+        return list(dialogues(subject))
     return list(_source(subject, DataRecipe()))
 
 
@@ -110,16 +107,30 @@ def _recipe(name: str) -> Iterator[Finding]:
     recipe = load(name)
     budget = parse_budget(recipe.budget)
     check_names(recipe)
+    if recipe.stage != "pretrain":
+        yield Finding(True, f"Recipe {name} is valid; its stage is {recipe.stage}.")
+        yield from stage(recipe)
+        return
     yield Finding(True, f"Recipe {name} is valid; its budget is {budget.amount:g} {budget.kind}.")
     for source in [*recipe.data.sources, *recipe.data.validation]:
         yield from _source(source, recipe.data)
+    for later in recipe.stages:
+        if later != "pretrain":
+            yield from stage_data(getattr(recipe, later))
 
 
 def _run(run: Run) -> Iterator[Finding]:
-    from groundup.data import Shards
-    from groundup.train.checkpoints import damage, list_checkpoints
-
     yield Finding(True, f"The recipe of {run.folder} is valid (seed {run.recipe.seed}).")
+    if run.recipe.stage != "pretrain":
+        yield from stage(run.recipe)
+        yield from _progress(run)
+        return
+    yield from _pretraining(run)
+
+
+def _pretraining(run: Run) -> Iterator[Finding]:
+    from groundup.data import Shards
+
     traits = family(run.recipe.model.family)
     if not run.plan_file.is_file() and traits.examples != "words":
         yield Finding(False, f"It has no plan yet; `groundup build --resume --out {run.folder}` makes it.")
@@ -130,6 +141,12 @@ def _run(run: Run) -> Iterator[Finding]:
             yield Finding(True, f"The {side} shards are intact: {shards.num_tokens:,} tokens.")
         except UserError as error:
             yield Finding(False, str(error))
+    yield from _progress(run)
+
+
+def _progress(run: Run) -> Iterator[Finding]:
+    from groundup.train.checkpoints import damage, list_checkpoints
+
     for checkpoint in list_checkpoints(run.checkpoints):
         problem = damage(checkpoint)
         yield Finding(problem is None, f"Checkpoint {checkpoint.name} is {problem or 'intact'}.")

@@ -60,7 +60,9 @@ def _merge_adapter(source: Path, folder: Path, out: Path) -> dict[str, Any]:
     loaded = model_folder.load(folder)
     generation = folder / "generation_config.json"
     sampling = json.loads(generation.read_text("utf-8")) if generation.is_file() else None
-    model_folder.save(out, loaded.model, loaded.tokenizer, _adapter_card(loaded.model.shape, source, base), sampling)
+    model_folder.save(
+        out, loaded.model, loaded.tokenizer, _adapter_card(loaded.model.shape, source, base), sampling
+    )
     merged = [{"model": str(source), "weight": 1.0}]
     return {"model": str(out), "base": str(base), "merged": merged, "parameters": _size(loaded.model)}
 

@@ -62,7 +62,7 @@ def _join(folder: Path, display: Display, processes: Processes) -> dict[str, Any
     """The part of every process but the first."""
     store = wait_for_call(processes)
     run = Run(folder)
-    _wait_for(run.plan_file, processes)
+    wait_for(run.plan_file, processes)
     if not run.finished:
         job = load_job(run, display, processes)
         with joined(processes, choose_device(job.recipe.train.device), store):
@@ -70,7 +70,7 @@ def _join(folder: Path, display: Display, processes: Processes) -> dict[str, Any
     return {}
 
 
-def _wait_for(file: Path, processes: Processes) -> None:
+def wait_for(file: Path, processes: Processes) -> None:
     """Until `file` is seen here; UserError if it never is."""
     end = time.monotonic() + _FILE_SYSTEM_SECONDS
     while not file.is_file():

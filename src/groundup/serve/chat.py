@@ -1,7 +1,7 @@
 """Conversations: a model's answer to what was said, piece by piece, reading again only what is new."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from groundup.errors import UserError
@@ -18,7 +18,7 @@ Message = Mapping[str, Any]
 class AnswerSettings:
     """How to answer: the seed decides what is drawn."""
 
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int = 512
     seed: int = 1
 

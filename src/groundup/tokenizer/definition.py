@@ -58,7 +58,7 @@ class Definition:
 
     @cached_property
     def lacking(self) -> bytes:
-        """The bytes that have no token; they are left out of a text before it is cut."""
+        """The bytes that have no token: encoded, a text is without them."""
         return bytes(byte for byte in range(256) if bytes([byte]) not in self.ids)
 
     def __getstate__(self) -> dict[str, Any]:

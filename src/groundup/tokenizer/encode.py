@@ -16,6 +16,8 @@ from groundup.tokenizer.pretokenize import PATTERNS, as_bytes, as_text, sure_cut
 from groundup.tokenizer.splits import splitter_in_turn
 
 Ids = NDArray[np.uint32]
+NO_TOKEN = (1 << 32) - 1
+"""What encoders give in the place of a byte that has no id (`Definition.lacking`)."""
 _SHIFT = 32
 _LOW = (1 << _SHIFT) - 1
 _NEVER = 1 << 62  # the rank of a pair that does not merge
@@ -94,7 +96,7 @@ class NativeEncoder:
         self._encoder = self._native.new_encoder(
             b"".join(tokens),
             np.cumsum([0, *map(len, tokens)], dtype=np.uint64),
-            np.array([ids.get(token, 0) for token in tokens], np.uint32),  # bytes that no text brings have none
+            np.array([ids.get(token, NO_TOKEN) for token in tokens], np.uint32),
             merges,
             definition.whole_pieces,
         )
@@ -145,7 +147,7 @@ class PieceEncoder(dict[str, tuple[int, ...]]):
     def __init__(self, definition: Definition) -> None:
         super().__init__()
         ids = definition.ids
-        self._byte_ids = [ids.get(bytes([byte]), 0) for byte in range(256)]
+        self._byte_ids = [ids.get(bytes([byte]), NO_TOKEN) for byte in range(256)]
         self._whole_pieces = ids if definition.whole_pieces else {}
         self._ranks = {
             ids[left] << _SHIFT | ids[right]: rank for rank, (left, right) in enumerate(definition.merges)

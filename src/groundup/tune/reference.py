@@ -18,18 +18,33 @@ from groundup.train.compile import eager
 from groundup.train.precision import autocast, reading_precision
 
 
+def twin_of(policy: Decoder) -> Decoder:
+    """A copy of what is trained of the policy, on the same memory where it is frozen."""
+    shared = {id(weight): weight for weight in policy.parameters() if not weight.requires_grad}
+    return copy.deepcopy(policy, dict(shared))
+
+
 def reference_of(policy: Decoder) -> Decoder:
     """The policy before it learns anything, in evaluation mode, frozen.
 
     What is frozen of the policy is not copied but shared, and adapters are left out: with adapters the reference
     takes no memory of its own.
     """
-    shared = {id(weight): weight for weight in policy.parameters() if not weight.requires_grad}
-    reference = copy.deepcopy(policy, dict(shared))
+    reference = twin_of(policy)
     for name, module in list(reference.named_modules()):
         if isinstance(module, Adapter):
             reference.set_submodule(name, module.base)
     return reference.requires_grad_(False).eval()
+
+
+def share_equal(model: nn.Module, other: nn.Module) -> None:
+    """Let a frozen `model` hold no memory for weights that `other` has, too, under the same names."""
+    theirs = dict(other.named_parameters())
+    for name, weight in list(model.named_parameters()):
+        twin = theirs.get(name)
+        if twin is not None and twin.shape == weight.shape and torch.equal(twin, weight):
+            holder, _, own = name.rpartition(".")
+            setattr(model.get_submodule(holder), own, twin)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from groundup.data.conversations import Prompt
 from groundup.data.demo import pleasant_words
 from groundup.errors import UserError, nearest
 from groundup.tokenizer.turns import encode_answer
-from groundup.tune.reward_folder import ABOUT, LoadedReward, load_reward
+from groundup.tune.reward_folder import LoadedReward, load_reward
 
 _ROWS_AT_ONCE = 32
 _FUNCTION = "reward"
@@ -38,16 +38,16 @@ class Reward(Protocol):
 def open_reward(spec: str, device: str = "cpu") -> Reward:
     """The judge called `spec`: a reward model's folder, FILE.py[:FUNCTION], an executable or demo:pleasant.
 
-    A function is called as `reward(prompt, completion, **fields)`: the text of the last message, the answer, and of
-    the prompt's other fields and `messages` those that it has parameters for. A program gets one JSON object a line
-    with the same names on its standard input, and gives a number a line. UserError where there is nothing of the kind.
+    A function is called as `reward(prompt, completion, **fields)`: the text of the last message, the answer, and
+    of the prompt's other fields and `messages` those that it has parameters for. A program gets one JSON object a
+    line with the same names on its standard input, and gives a number a line. UserError where there is no such
+    judge.
     """
     if spec.startswith("demo:"):
         name = spec.removeprefix("demo:")
         if name not in _DEMOS:
             raise UserError(f"no reward '{spec}'{nearest(spec, [f'demo:{known}' for known in _DEMOS])}")
-        rule = _DEMOS[name]
-        return FunctionReward(spec, lambda prompt, completion: rule(completion))
+        return RuleReward(_DEMOS[name])
     file, colon, function = spec.partition(".py:")
     if colon or spec.endswith(".py"):
         path = Path(f"{file}.py" if colon else spec)
@@ -56,7 +56,9 @@ def open_reward(spec: str, device: str = "cpu") -> Reward:
     if path.is_dir():
         return ModelReward(load_reward(path), device)
     if not path.is_file():
-        raise UserError(f"no reward '{spec}'; give a reward model's folder, FILE.py[:FUNCTION] or an executable file")
+        raise UserError(
+            f"no reward '{spec}'; give a reward model's folder, FILE.py[:FUNCTION] or an executable file"
+        )
     if not os.access(path, os.X_OK):
         raise UserError(f"{spec} is not executable; make it so with chmod +x, or give FILE.py")
     return ProgramReward(path)
@@ -77,7 +79,9 @@ class ModelReward:
         """The normalised reward of each answer."""
         context = self.model.shape.context
         rows = [
-            encode_answer(self._tokenizer, prompt.messages, [{"role": "assistant", "content": answer}]).ids[-context:]
+            encode_answer(self._tokenizer, prompt.messages, [{"role": "assistant", "content": answer}]).ids[
+                -context:
+            ]
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         # Those of similar length are read together, so that there is little padding.
@@ -93,6 +97,18 @@ class ModelReward:
             for number, score in zip(part, found_B, strict=True):
                 scores[number] = _checked(score, "the reward model", prompts[number])
         return scores
+
+
+class RuleReward:
+    """A rule that looks at nothing but the answer."""
+
+    def __init__(self, rule: Callable[[str], float]):
+        self._rule = rule
+
+    def score(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+        """What the rule gives for each answer."""
+        del prompts
+        return [float(self._rule(answer)) for answer in answers]
 
 
 class FunctionReward:
@@ -163,7 +179,9 @@ def _checked(value: Any, name: str, prompt: Prompt) -> float:
 
 def _failure(name: str, prompt: Prompt, reason: str) -> UserError:
     one_line = " ".join(reason.split())
-    return UserError(f"{name} could not judge the answer to {prompt.where}: {one_line}; mend it, then use --resume")
+    return UserError(
+        f"{name} could not judge the answer to {prompt.where}: {one_line}; mend it, then use --resume"
+    )
 
 
 def _read_function(file: Path, name: str) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -30,15 +31,22 @@ class Question:
 
 def questions_of(prompts: Sequence[Prompt], tokenizer: Tokenizer, most_tokens: int) -> list[Question]:
     """The prompts of up to `most_tokens` tokens; UserError where there is none."""
-    encoded = [Question(prompt, encode_prompt(tokenizer, prompt.messages)) for prompt in prompts]
+    encoded = [_question(prompt, tokenizer) for prompt in prompts]
     fitting = [question for question in encoded if len(question.ids) <= most_tokens]
     if not fitting:
         shortest = min((len(question.ids) for question in encoded), default=0)
         raise UserError(
-            f"no prompt leaves room for an answer: the shortest of {len(encoded)} has {shortest} tokens, but with the "
-            f"answer's it may have {most_tokens}; shorten the answers (tokens) or the prompts"
+            f"no prompt leaves room for an answer: the shortest of {len(encoded)} has {shortest} tokens, but may "
+            f"have {most_tokens}; shorten the prompts, or the answers (tokens)"
         )
     return fitting
+
+
+def _question(prompt: Prompt, tokenizer: Tokenizer) -> Question:
+    try:
+        return Question(prompt, encode_prompt(tokenizer, prompt.messages))
+    except UserError as error:
+        raise UserError(f"{prompt.where}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -50,51 +58,55 @@ class Manner:
     missing_end: float
 
 
+class Rollout(NamedTuple):
+    """A question, an answer, its text without special tokens, and what the judge said of it."""
+
+    question: Question
+    answer: Answer
+    text: str
+    score: float
+
+
 @dataclass(frozen=True)
 class Rollouts:
-    """Questions, an answer to each, its text without special tokens, and what the judge said of it."""
+    """Answers that were judged; one that does not end has its reward reduced by `missing_end`."""
 
-    questions: list[Question]
-    answers: list[Answer]
-    texts: list[str]
-    scores: list[float]
+    items: list[Rollout]
     missing_end: float
 
-    @property
-    def rewards_N(self) -> Tensor:
+    @cached_property
+    def rewards(self) -> Tensor:
         """What is learnt from (N,) float32: the scores, less something where an answer did not end."""
-        ended_N = torch.tensor([answer.ended for answer in self.answers])
-        return torch.tensor(self.scores) - self.missing_end * (~ended_N).float()
+        ended_N = torch.tensor([item.answer.ended for item in self.items])
+        return torch.tensor([item.score for item in self.items]) - self.missing_end * (~ended_N).float()
 
     @cached_property
     def batch(self) -> Batch:
         """Prompts and answers as inputs and targets (N, T), of which the answers' tokens count."""
-        rows = [[*question.ids, *answer.ids] for question, answer in zip(self.questions, self.answers, strict=True)]
+        rows = [[*item.question.ids, *item.answer.ids] for item in self.items]
         ids_NT = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-        counts_NT = torch.zeros_like(ids_NT, dtype=torch.bool)
-        for number, (row, question) in enumerate(zip(rows, self.questions, strict=True)):
+        targets_NT = torch.full_like(ids_NT, IGNORED)
+        for number, (row, item) in enumerate(zip(rows, self.items, strict=True)):
             ids_NT[number, : len(row)] = torch.tensor(row)
-            counts_NT[number, len(question.ids) : len(row)] = True
-        targets_NT = torch.where(counts_NT, ids_NT, IGNORED)
+            targets_NT[number, len(item.question.ids) : len(row)] = torch.tensor(item.answer.ids)
         return Batch(ids_NT[:, :-1].contiguous(), targets_NT[:, 1:].contiguous())
 
     @property
     def figures(self) -> dict[str, float]:
         """The mean score and its standard deviation, tokens an answer, and the share that ended."""
+        scores = [item.score for item in self.items]
         return {
-            "reward": float(np.mean(self.scores)),
-            "reward_std": float(np.std(self.scores)),
-            "length": float(np.mean([len(answer.ids) for answer in self.answers])),
-            "ended": float(np.mean([answer.ended for answer in self.answers])),
+            "reward": float(np.mean(scores)),
+            "reward_std": float(np.std(scores)),
+            "length": float(np.mean([len(item.answer.ids) for item in self.items])),
+            "ended": float(np.mean([item.answer.ended for item in self.items])),
         }
 
-    def best(self, group: int) -> list[int]:
-        """The places of the highest rewards among each `group` answers in a row; of equals the first."""
-        return [
-            first + int(part.argmax()) for first, part in zip(
-                range(0, len(self.answers), group), self.rewards_N.split(group), strict=True
-            )
-        ]
+    def best(self, group: int) -> Self:
+        """That with the highest reward of each `group` in a row; of equals the first."""
+        places = self.rewards.unflatten(0, (-1, group)).argmax(1).tolist()
+        items = [self.items[number * group + place] for number, place in enumerate(places)]
+        return type(self)(items, self.missing_end)
 
 
 @dataclass(frozen=True)
@@ -119,7 +131,8 @@ class Writer:
         )
         texts = [self._text(answer) for answer in answers]
         scores = self.reward.score([question.prompt for question in asked], texts)
-        return Rollouts(asked, answers, texts, scores, manner.missing_end)
+        items = [Rollout(*parts) for parts in zip(asked, answers, texts, scores, strict=True)]
+        return Rollouts(items, manner.missing_end)
 
     def _text(self, answer: Answer) -> str:
         """As `transformers` decodes it where it skips special tokens."""
@@ -130,19 +143,7 @@ class Writer:
 
 def best_of_n(writer: Writer, questions: Sequence[Question], n: int, seed: int) -> Rollouts:
     """The best of `n` answers to each question; the one that was written first, where several are."""
-    written = writer.write(*repeated(questions, n, seed))
-    return chosen(written, written.best(n))
-
-
-def chosen(rollouts: Rollouts, places: Sequence[int]) -> Rollouts:
-    """Some of them."""
-    return Rollouts(
-        *(
-            [values[place] for place in places]
-            for values in (rollouts.questions, rollouts.answers, rollouts.texts, rollouts.scores)
-        ),
-        rollouts.missing_end,
-    )
+    return writer.write(*repeated(questions, n, seed)).best(n)
 
 
 def repeated(questions: Sequence[Question], times: int, seed: int) -> tuple[list[Question], list[int]]:

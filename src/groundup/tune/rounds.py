@@ -55,8 +55,8 @@ class Extent:
 class Rounds:
     """The trainer's batches, (count, 1) int64: rows of the round that is `current`.
 
-    `make` is given the number of a round, counted from 0, and the figures of the one before. `oldest_step` says from
-    which step on a run may be continued, None while nothing is saved: rounds before it are forgotten.
+    `make` is given the number of a round, counted from 0, and the figures of the one before. `oldest_step` says
+    from which step on a run may be continued, None while nothing is saved: rounds before it are forgotten.
     """
 
     def __init__(
@@ -84,6 +84,8 @@ class Rounds:
     def figures_at(self, step: int) -> Mapping[str, Any] | None:
         """The figures of the round in which the last of `step` steps was taken; None before the first."""
         number = self.extent.round_of(step - 1)
+        if number == self._number:
+            return self.current.figures
         return next((row for row in read_rows(self._file) if row["round"] == number), None)
 
     def _enter(self, number: int, is_begun: bool) -> None:

@@ -40,6 +40,7 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     statistics = Statistics()
     lesson = Lesson(
         model,
+        job.arranged,
         preference(settings, tables.get("train"), statistics),
         preference(settings, tables.get("held_out")),
         rows,
@@ -54,7 +55,8 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         "examples": len(train_examples),
         "held_out_examples": len(held_out_examples),
     }
-    save_policy(job, model, figures)
+    if job.is_first:
+        save_policy(job, model, figures)
     clock.lap("finish")
     job.display.say(
         f"done: held-out loss {figures['loss_before']:.3f} -> {figures['loss']:.3f}; by its own reward "
@@ -67,12 +69,16 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
 
 def _kto_rows(job: TuneJob, judged: Examples[Judged]) -> TurnRows:
     tokenizer = job.start.tokenizer
-    turns = encoded(job.display, judged, lambda example: encode_answer(tokenizer, example.prompt, example.answer))
-    return kto_rows(turns, [example.desirable for example in judged], job.context + 1, job.seed("order"))
+    turns = encoded(
+        job.display,
+        judged,
+        lambda example: (encode_answer(tokenizer, example.prompt, example.answer), example.desirable),
+    )
+    return kto_rows(turns, job.context + 1, job.seed("order"))
 
 
 def _reference_tables(job: TuneJob, model: Decoder, parts: dict[str, TurnRows]) -> dict[str, Tensor]:
-    """What the reference says of each part's answers, (N, 2); kept in the run's folder, where it may be already."""
+    """What the reference says of each part's answers, (N, 2); kept in the run's folder for a resumed run."""
     file = job.run.folder / "reference.safetensors"
     if job.settings_of(DpoRecipe).loss == "simpo":
         return {}
@@ -82,6 +88,8 @@ def _reference_tables(job: TuneJob, model: Decoder, parts: dict[str, TurnRows]) 
                 name: reference_table(model, rows.in_order, device=job.device, precision=job.precision)
                 for name, rows in parts.items()
             }
+        if not job.is_first:
+            return tables
         with file_atomically(file) as temporary:
             save_file(tables, temporary)
     return load_file(file)

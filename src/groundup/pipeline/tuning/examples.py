@@ -1,7 +1,7 @@
-"""The examples of a stage: read, told what is wrong with them, and divided into those to learn from and the rest."""
+"""The examples of a stage: read, divided into those to learn from and held-out ones, and made into rows."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from groundup.data.conversations import Examples, Preference
 from groundup.data.turn_rows import TurnRows, preference_rows
@@ -10,12 +10,12 @@ from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.job import TuneJob
 from groundup.tokenizer.turns import Turns, encode_answer
 
-Read = Callable[[Sequence[str], int | None], Examples]
+Read = Callable[[Sequence[str], int | None], Examples[Any]]
 AnyExample = TypeVar("AnyExample")
 AnyTurns = TypeVar("AnyTurns")
 
 
-def read_parts(job: TuneJob, read: Read) -> tuple[Examples, Examples]:
+def read_parts(job: TuneJob, read: Read) -> tuple[Examples[Any], Examples[Any]]:
     """Examples to learn from, and held-out ones: a file of their own, or a share that the seed chooses."""
     settings = job.settings
     examples = read(settings.data, settings.limit)

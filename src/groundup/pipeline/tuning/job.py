@@ -9,7 +9,8 @@ from typing import TypeVar
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
 from groundup.model.lora import add_adapters
-from groundup.model.vocabulary import grow_vocabulary
+from groundup.model.vocabulary import grow_vocabulary, train_rows
+from groundup.parallel.processes import Processes
 from groundup.pipeline.display import Display
 from groundup.pipeline.stored_models import open_model
 from groundup.plan.hardware import Precision
@@ -31,11 +32,15 @@ Settings = TypeVar("Settings", bound=TuneRecipe)
 
 @dataclass(frozen=True)
 class Start:
-    """What a stage starts from: a decoder, a tokenizer with a chat template, and the folder where they were."""
+    """What a stage starts from: a decoder, a tokenizer with a chat template, and the folder where they were.
+
+    `new_ids` are those of the tokens that the template brought, of which the model knew nothing.
+    """
 
     model: Decoder
     tokenizer: Tokenizer
     folder: Path
+    new_ids: range
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class TuneJob:
     display: Display
     device: str
     precision: Precision
+    processes: Processes | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes: the log, metrics, the model."""
+        return self.processes is None or self.processes.rank == 0
 
     @property
     def settings(self) -> TuneRecipe:
@@ -115,7 +126,13 @@ class TuneJob:
         add_adapters(
             model, settings.lora, alpha, settings.lora_targets, settings.lora_dropout, self.seed("adapters")
         )
+        train_rows(model, self.start.new_ids)
         return ["all but adapters"]
+
+    def arranged(self, model: Decoder) -> Decoder:
+        """The same model, arranged."""
+        self.arrange(model)
+        return model
 
 
 def open_start(settings: TuneRecipe) -> Start:
@@ -132,6 +149,7 @@ def open_start(settings: TuneRecipe) -> Start:
     if not isinstance(stored.tokenizer, Tokenizer):
         raise UserError(f"the tokenizer of {folder} is not byte-level BPE, which this stage needs")
     tokenizer = with_template(stored.tokenizer, settings.template)
-    if tokenizer.vocabulary_size > stored.model.shape.vocabulary_size:
-        grow_vocabulary(stored.model, tokenizer.vocabulary_size)
-    return Start(stored.model, tokenizer, folder)
+    known, needed = stored.model.shape.vocabulary_size, tokenizer.vocabulary_size
+    if needed > known:
+        grow_vocabulary(stored.model, needed)
+    return Start(stored.model, tokenizer, folder, range(known, needed))

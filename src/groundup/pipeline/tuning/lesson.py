@@ -1,5 +1,6 @@
 """A stage that learns from rows: measured on held-out ones before, on the way, and behind."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 from groundup.clock import Clock
 from groundup.data.turn_rows import TurnRows
 from groundup.evaluate.rows import RowsEvaluation, evaluate_rows
+from groundup.model.decoder import Decoder
 from groundup.objective import Objective
 from groundup.objective.statistics import Statistics
 from groundup.pipeline.display import TrainingBar
@@ -22,11 +24,13 @@ from groundup.train.peak_memory import peak_bytes
 class Lesson:
     """What is learnt, and from what.
 
-    `asking` is the objective for held-out rows; `unit` is what a target is called on the screen, `frozen` names
-    what of the model stays.
+    `arrange` makes of the stage's decoder what is trained, `model`, and freezes what shall stay; it is called once
+    more where that is laid out over devices. `asking` is the objective for held-out rows; `unit` is what a target
+    is called on the screen, `frozen` names what of the model stays.
     """
 
     model: nn.Module
+    arrange: Callable[[Decoder], nn.Module]
     objective: Objective
     asking: Objective
     rows: TurnRows
@@ -42,20 +46,28 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
     before = _evaluate(job, lesson)
     clock.lap("evaluate")
     parameters = sum(parameter.numel() for parameter in lesson.model.parameters())
+    settings, devices = job.train_recipe(rows.num_rows), None
+    if job.processes is not None:
+        from groundup.pipeline.tuning.devices import lay_out_job, take_trained  # a second, which one is spared
+
+        devices = lay_out_job(job, lesson.model, lesson.objective, settings, lesson.arrange)
 
     def hooks_of(bar: TrainingBar) -> HeldOutHooks:
-        return HeldOutHooks(job, lesson.asking, lesson.held_out.in_order, bar, lesson.unit)
+        return HeldOutHooks(job, lesson.asking, lesson.held_out.in_order, bar, lesson.unit, devices)
 
     state = train(
         job,
-        lesson.model,
+        lesson.model if devices is None else devices.trained,
         lesson.objective,
         rows,
-        job.train_recipe(rows.num_rows),
+        settings,
         length_of(job, rows.num_rows, rows.num_tokens / rows.num_rows, parameters),
         hooks_of,
         statistics=lesson.statistics,
+        devices=devices,
     )
+    if devices is not None:
+        take_trained(job, lesson.model, state)
     clock.lap("train")
     after = _evaluate(job, lesson)
     clock.lap("evaluate")
@@ -72,7 +84,7 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
 
 
 def outcome_of(job: TuneJob, model: nn.Module, state: TrainState, frozen: list[str]) -> dict[str, Any]:
-    """What every stage's outcome has: what it started from, how much of it learnt, for how long, and the memory."""
+    """What every stage's outcome has: what it started from, how much of it learnt, how long, the memory."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return {
         "start": str(job.start.folder),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from groundup.clock import Clock
 from groundup.data.conversations import read_preferences
 from groundup.evaluate.preferences import pair_margins, preference_scores
+from groundup.model.decoder import Decoder
 from groundup.model.reward import RewardModel
 from groundup.objective.bradley_terry import bradley_terry, pair_rewards
 from groundup.objective.statistics import Statistics
@@ -30,12 +31,16 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     rows, held_out = pair_rows(job, train_examples), pair_rows(job, held_out_examples)
     say_rows(job, rows, held_out, "pairs")
     clock.lap("read")
-    body = job.start.model
-    frozen = job.arrange(body)
-    model = RewardModel(body, job.seed("head")).to(job.device)
+    frozen: list[str] = []
+
+    def arrange(decoder: Decoder) -> RewardModel:
+        frozen[:] = job.arrange(decoder)
+        return RewardModel(decoder, job.seed("head"))
+
+    model = arrange(job.start.model).to(job.device)
     statistics = Statistics()
     asking = bradley_terry()
-    lesson = Lesson(model, bradley_terry(statistics), asking, rows, held_out, "pairs", frozen, statistics)
+    lesson = Lesson(model, arrange, bradley_terry(statistics), asking, rows, held_out, "pairs", frozen, statistics)
     figures = learn(job, lesson, clock)
     margins = pair_margins(
         model, asking, pair_rewards, held_out.in_order, device=job.device, precision=job.precision
@@ -50,7 +55,8 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         "reward_std": float(model.std),
     }
     about = scores.as_json() | {"examples": len(train_examples), "start": figures["start"]}
-    save_reward(job.run.model, model.cpu(), job.start.tokenizer, about, stage_card(job, figures))
+    if job.is_first:
+        save_reward(job.run.model, model.cpu(), job.start.tokenizer, about, stage_card(job, figures))
     clock.lap("finish")
     job.display.say(
         f"done: {scores.accuracy:.1%} of {scores.pairs:,} held-out pairs right (95 % interval "
@@ -59,9 +65,7 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         style="bold",
     )
     if scores.accuracy_low <= 0.5:
-        job.display.warn(
-            "this is not surely better than chance: give more pairs or a better start before a policy learns from it"
-        )
+        job.display.warn("this is not surely better than chance; give more pairs before a policy learns from it")
     job.display.say(f"try     groundup ppo POLICY PROMPTS --reward {job.run.folder}")
     return figures
 

@@ -1,6 +1,5 @@
 """A stage's run from its recipe to its model: made, continued after an interruption, and finished."""
 
-import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from groundup.clock import Clock
 from groundup.errors import UserError
+from groundup.parallel.processes import Processes
 from groundup.pipeline.build import undone_if_refused
 from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.job import TuneJob
@@ -30,10 +30,15 @@ def tune(recipe: Recipe, folder: Path, display: Display, started: float | None =
 
     Raises UserError for what a user can mend, and train.trainer.Interrupted after a signal, once all is saved.
     """
-    check(recipe)
     clock = Clock(started)
-    with undone_if_refused(Run.create(folder, _with_whole_paths(recipe))) as run:
+    with undone_if_refused(prepare(recipe, folder)) as run:
         return _carry_on(run, clock, display)
+
+
+def prepare(recipe: Recipe, folder: Path) -> Run:
+    """A run's folder with the recipe of a stage that is still to be begun."""
+    check(recipe)
+    return Run.create(folder, with_whole_paths(recipe))
 
 
 def resume_tuning(run: Run, display: Display, started: float | None = None) -> dict[str, Any]:
@@ -57,21 +62,27 @@ def check(recipe: Recipe) -> None:
 
 
 def _carry_on(run: Run, clock: Clock, display: Display) -> dict[str, Any]:
-    recipe = run.recipe
     with run.locked():
+        return work(run, clock, display)
+
+
+def work(run: Run, clock: Clock, display: Display, processes: Processes | None = None) -> dict[str, Any]:
+    """Take a run that is locked from wherever it stands to its end, this process or many together; the outcome."""
+    recipe = run.recipe
+    keep_freed_memory()
+    device = choose_device(recipe.train.device)
+    set_threads(recipe.train.threads, processes.local_world_size if processes else 1)
+    job = TuneJob(run, recipe, display, device, _precision(recipe, device), processes)
+    if job.is_first:
         display.log = run.log
         display.say(f"run {run.folder}", style="bold")
-        keep_freed_memory()
-        device = choose_device(recipe.train.device)
-        set_threads(recipe.train.threads)
-        job = TuneJob(run, recipe, display, device, _precision(recipe, device))
-        stage: CarryOn = import_module(f"groundup.pipeline.tuning.{recipe.stage}").carry_on
-        names = {"stage": recipe.stage, "run": str(run.folder), "model": str(run.model)}
-        outcome = names | stage(job, clock) | {"total_seconds": clock.elapsed()}
+    stage: CarryOn = import_module(f"groundup.pipeline.tuning.{recipe.stage}").carry_on
+    names = {"stage": recipe.stage, "run": str(run.folder), "model": str(run.model)}
+    outcome = names | stage(job, clock) | {"total_seconds": clock.elapsed()}
+    if job.is_first:
         run.save_outcome(outcome)
         display.say(f"model   {run.model}")
-        display.say(f"log     {time.strftime('%H:%M')} {run.log_file}", style="dim")
-        return outcome
+    return outcome
 
 
 def _precision(recipe: Recipe, device: str) -> Precision:
@@ -80,7 +91,7 @@ def _precision(recipe: Recipe, device: str) -> Precision:
     return "bf16" if recipe.stage not in _EXACT and has_bf16(device) else "fp32"
 
 
-def _with_whole_paths(recipe: Recipe) -> Recipe:
+def with_whole_paths(recipe: Recipe) -> Recipe:
     """The recipe with paths that lead to the same place from anywhere, as a run may be continued from there."""
     recipe = recipe.model_copy(deep=True)
     section: TuneRecipe = getattr(recipe, recipe.stage)

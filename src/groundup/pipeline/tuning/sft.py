@@ -24,9 +24,10 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     model = job.start.model.to(job.device)
     frozen = job.arrange(model)
     objective = OBJECTIVES["supervised"](Setting())
-    figures = learn(job, Lesson(model, objective, objective, rows, held_out, "tok", frozen), clock)
+    figures = learn(job, Lesson(model, job.arranged, objective, objective, rows, held_out, "tok", frozen), clock)
     figures |= {"examples": len(train_examples), "held_out_examples": len(held_out_examples)}
-    save_policy(job, model, figures)
+    if job.is_first:
+        save_policy(job, model, figures)
     clock.lap("finish")
     before, after = figures["loss_before"], figures["loss"]
     job.display.say(

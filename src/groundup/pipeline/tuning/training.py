@@ -1,10 +1,12 @@
 """The trainer on a stage's job: new, or from the last intact checkpoint."""
 
 import math
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ from groundup.errors import UserError
 from groundup.evaluate.rows import evaluate_rows
 from groundup.objective import Objective
 from groundup.objective.statistics import Statistics
+from groundup.parallel.processes import share
 from groundup.pipeline.display import TrainingBar
 from groundup.pipeline.numbers import human
 from groundup.pipeline.pace import Pace
@@ -22,11 +25,15 @@ from groundup.plan.budget import parse_budget
 from groundup.recipe import TrainRecipe
 from groundup.run import read_rows, truncate_rows
 from groundup.train import checkpoints
+from groundup.train.agreement import SharedProgress
 from groundup.train.checkpoints import TrainState
 from groundup.train.metrics import MetricsWriter
 from groundup.train.prefetch import BatchSource
 from groundup.train.progress import Progress, StepProgress, TimeProgress
 from groundup.train.trainer import Hooks, StepReport, Trainer, Validation
+
+if TYPE_CHECKING:
+    from groundup.parallel.many import ManyDevices
 
 HooksOf = Callable[[TrainingBar], Hooks]
 # So many held-out examples are measured on the way; all of them at the end.
@@ -76,22 +83,21 @@ def train(
     *,
     prefetch: bool = True,
     statistics: Statistics | None = None,
+    devices: "ManyDevices | None" = None,
 ) -> TrainState:
     """Train `model` in place until `length` is over; where it stands.
 
-    What the objective adds to `statistics` stands in the steps' rows of metrics.
+    What the objective adds to `statistics` stands in the steps' rows of metrics. With `devices` the model is this
+    process's part, and what was trained is in the run's last checkpoint.
     Without `prefetch` batches are read when they are due: those that follow from the model itself. Raises
     train.trainer.Interrupted after a signal, when the state is saved.
     """
     run = job.run
-    if not run.plan_file.is_file():
+    if job.is_first and not run.plan_file.is_file():
         run.save_plan(_plan(job, model, settings, length))
-    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
-    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
-    step = checkpoints.read_state(checkpoint).step if checkpoint else 0
-    truncate_rows(run.metrics_file, step, last_validation=step - 1)
+    checkpoint, spent = _where_it_stands(job) if devices is None else share(_where_it_stands(job))
     with ExitStack() as stack:
-        metrics = stack.enter_context(MetricsWriter(run.metrics_file))
+        metrics = stack.enter_context(MetricsWriter(run.metrics_file if job.is_first else Path(os.devnull)))
         bar = stack.enter_context(job.display.training())
         trainer = Trainer(
             model,
@@ -106,11 +112,26 @@ def train(
             seed=job.seed("dropout"),
             prefetch=prefetch,
             statistics=statistics,
+            devices=devices,
         )
         if checkpoint:
             trainer.resume(checkpoint, spent)
             job.display.say(f"continuing after step {trainer.state.step:,} from {checkpoint.name}")
-        return trainer.train(length.progress(spent))
+        progress = length.progress(spent)
+        by_clock = length.seconds is not None
+        return trainer.train(SharedProgress(progress) if devices is not None and by_clock else progress)
+
+
+def _where_it_stands(job: TuneJob) -> tuple[Path | None, float]:
+    """The last intact checkpoint, behind which metrics are cut off, and the seconds that were spent in all."""
+    run = job.run
+    if not job.is_first:
+        return None, 0.0
+    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
+    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
+    step = checkpoints.read_state(checkpoint).step if checkpoint else 0
+    truncate_rows(run.metrics_file, step, last_validation=step - 1)
+    return checkpoint, spent
 
 
 def _plan(job: TuneJob, model: nn.Module, settings: TrainRecipe, length: Length) -> dict[str, Any]:
@@ -134,13 +155,22 @@ class HeldOutHooks:
     """The trainer's hooks of a stage that has held-out rows to be asked about."""
 
     def __init__(
-        self, job: TuneJob, objective: Objective, held_out: npt.NDArray[np.int64], bar: TrainingBar, unit: str
+        self,
+        job: TuneJob,
+        objective: Objective,
+        held_out: npt.NDArray[np.int64],
+        bar: TrainingBar,
+        unit: str,
+        devices: "ManyDevices | None" = None,
     ):
-        self._job, self._objective, self._held_out = job, objective, held_out
+        self._job, self._objective, self._held_out, self._devices = job, objective, held_out, devices
         self._bar, self._unit, self._pace = bar, unit, Pace()
 
     def validate(self, model: nn.Module) -> Validation:
-        """The loss of held-out examples, and the share of right answers where there is such a thing."""
+        """The loss of held-out examples, and the share of right answers where one process can count them."""
+        if self._devices is not None:
+            loss, _ = self._devices.evaluate(self._held_out[:MOST_VALIDATED], 1)
+            return Validation(loss)
         found = evaluate_rows(
             model,
             self._objective,

@@ -59,7 +59,7 @@ def chat_page(name: str, settings: AnswerSettings, system: str) -> str:
 
 
 def chat_app(chat: Chat, host: str, settings: AnswerSettings, system: str = "") -> FastAPI:
-    """The app: `/api/answer` gives lines of JSON with `piece`, and at last one with `end`, `left_out` or `error`."""
+    """The app: `/api/answer` gives lines of JSON: `left_out` if any is, `piece` by piece, and `end`."""
     app, readings = local_app(host), _Readings(chat)
     # One thread has the model. Answers take turns in it token by token, so that several pages go on at once.
     worker = ThreadPoolExecutor(1, thread_name_prefix="model")

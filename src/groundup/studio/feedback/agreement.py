@@ -50,8 +50,8 @@ def krippendorff_alpha(
 ) -> float | None:
     """Krippendorff's alpha, of any number of raters, who need not have judged everything.
 
-    1 less the disagreement within units over that between all labels ("Computing Krippendorff's Alpha-Reliability",
-    2011). None where no two raters judged the same unit, or all labels are equal.
+    1 less the disagreement within units over that between all labels (Krippendorff 2011, "Computing Krippendorff's
+    Alpha-Reliability"). None where no two raters judged the same unit, or all labels are equal.
     """
     shared = [Counter(unit.values()) for unit in units if len(unit) > 1]
     total = sum(shared, Counter[Label]())

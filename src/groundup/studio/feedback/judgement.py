@@ -9,10 +9,10 @@ Verdict = Literal["better", "tie", "bad", "ratings", "edit"]
 
 
 class Judgement(BaseModel):
-    """One judgement, as the page sends it; answers are named by their number, in the order in which they were made.
+    """One judgement, as the page sends it; answers are named by their number.
 
-    `better`: `answer` is the best of them; `tie`: none is better; `bad`: none is good; `ratings`: of each answer 1 to
-    5; `edit`: `answer` was rewritten as `text`, which is better than it was.
+    `better`: `answer` is the best of them; `tie`: none is better; `bad`: none is good; `ratings`: of each answer 1
+    to 5; `edit`: `answer` was rewritten as `text`, which is better than it was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

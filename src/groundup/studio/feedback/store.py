@@ -1,7 +1,7 @@
 """The file of questions, answers and judgements: SQLite, in which what was acknowledged is on the disk.
 
-A write-ahead log with synchronous=FULL is flushed at the end of every transaction, so that neither a killed process
-nor a power cut loses a judgement (https://sqlite.org/pragma.html#pragma_synchronous).
+A write-ahead log with synchronous=FULL is flushed at the end of every transaction, so that neither a killed
+process nor a power cut loses a judgement (https://sqlite.org/pragma.html#pragma_synchronous).
 """
 
 import json
@@ -89,17 +89,24 @@ class Store:
         self.path = path
         self._lock = threading.Lock()
         try:
-            if path.exists() and not is_store(path):
+            if path.exists() and path.stat().st_size and not is_store(path):
                 raise UserError(
                     f"{path} is no feedback file; name one that `groundup feedback` wrote, or a new one"
                 )
             self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._connection.row_factory = sqlite3.Row
+            self._check_is_own()
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._make_tables()
         except (OSError, sqlite3.DatabaseError) as error:
             raise UserError(f"{path} cannot be opened ({error}); check the folder and its permissions") from None
+
+    def _check_is_own(self) -> None:
+        """Before anything is changed in it."""
+        is_own = self._connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION
+        if not is_own and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise UserError(f"{self.path} is another program's database; name a feedback file, or a new one")
 
     def _make_tables(self) -> None:
         with self._writing() as connection:
@@ -144,8 +151,8 @@ class Store:
         for name, before in self.about().items():
             if about.get(name) != before:
                 raise UserError(
-                    f"{self.path} was begun with {name}={before}, not {about.get(name)}; give another --out, or the "
-                    "same options as before"
+                    f"{self.path} was begun with {name}={before}, not {about.get(name)}; give another --out, "
+                    "or the same options as before"
                 )
 
     def about(self) -> dict[str, Any]:
@@ -264,10 +271,10 @@ class Store:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a file is a feedback file, or an empty one that may become it."""
+    """Whether a file looks like a feedback file; a killed process leaves one whose name is still in its log."""
     with path.open("rb") as file:
         head = file.read(72)
-    return not head or (head.startswith(_HEAD) and int.from_bytes(head[68:72], "big") in (0, _APPLICATION))
+    return head.startswith(_HEAD) and int.from_bytes(head[68:72], "big") in (0, _APPLICATION)
 
 
 def _json(value: Any) -> str:

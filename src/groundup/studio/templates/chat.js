@@ -133,7 +133,7 @@
     if (running || !settings.reportValidity()) return;
     messages.pop();
     list.lastElementChild.remove();
-    settings.elements.seed.value = settings.elements.seed.valueAsNumber + 1000;
+    settings.elements.seed.value = settings.elements.seed.valueAsNumber + 1;
     answer();
   }
 

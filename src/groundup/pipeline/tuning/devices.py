@@ -1,0 +1,67 @@
+"""A stage on many devices: what was arranged on one is laid out over them, and put together again in the end."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from groundup.errors import UserError
+from groundup.model.decoder import Decoder
+from groundup.objective import Objective
+from groundup.parallel.grid import Grid
+from groundup.parallel.many import ManyDevices
+from groundup.pipeline.tuning.job import TuneJob
+from groundup.plan.parallel import group_sizes, resolve
+from groundup.recipe import TrainRecipe
+from groundup.train import checkpoints
+from groundup.train.checkpoints import TrainState
+from groundup.train.step import lay_out
+from groundup.train.trained import load_trained
+
+
+def lay_out_job(
+    job: TuneJob,
+    model: nn.Module,
+    objective: Objective,
+    settings: TrainRecipe,
+    arrange: Callable[[Decoder], nn.Module],
+) -> ManyDevices:
+    """This process's part of `model`, which `arrange` made of the stage's decoder, and of every step with it.
+
+    UserError for a layout that the stage cannot have.
+    """
+    assert job.processes is not None and settings.batch_size is not None
+    recipe, shape = job.recipe.model_copy(deep=True), job.start.model.shape
+    recipe.model.family = shape.family
+    sizes = group_sizes(recipe.parallel, job.processes.world_size)
+    is_plain = recipe.stage == "sft" and not job.settings.lora
+    if not is_plain and (
+        sizes.tensor > 1 or sizes.context > 1 or sizes.pipeline > 1 or recipe.parallel.expert > 1
+    ):
+        raise UserError(
+            f"{recipe.stage}{' with adapters' if job.settings.lora else ''} keeps every block and sequence whole; "
+            "leave parallel.tensor, context, pipeline and expert at 1, and divide weights by parallel.zero"
+        )
+    share = settings.batch_size // sizes.data
+    settings = settings.model_copy(update={"micro_batch": math.gcd(settings.micro_batch or share, share) or 1})
+    recipe.train = settings
+    layout = resolve(recipe, job.processes.world_size, shape, settings.batch_size or 1, settings.micro_batch or 1)
+    devices = lay_out(
+        shape,
+        objective,
+        settings,
+        recipe.parallel,
+        Grid(layout, job.device),
+        precision=job.precision,
+        device=job.device,
+        seed=job.seed("weights"),
+        kind=partial(ManyDevices, arrange=arrange),
+    )
+    devices.load(model.state_dict())
+    return devices
+
+
+def take_trained(job: TuneJob, model: nn.Module, state: TrainState) -> None:
+    """Give the model of one process what all of them have trained, from their last checkpoint."""
+    load_trained(model, checkpoints.load_weights(job.run.checkpoints / f"step-{state.kept_step}"))

@@ -1,0 +1,294 @@
+"""What PPO, GRPO and expert iteration share: questions, a judge, rounds of answers, and held-out prompts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from groundup.clock import Clock
+from groundup.data.conversations import read_prompts
+from groundup.errors import UserError
+from groundup.model.decoder import Decoder
+from groundup.objective import Objective
+from groundup.objective.base import IGNORED
+from groundup.objective.policy import PolicyBatch
+from groundup.objective.statistics import Statistics
+from groundup.pipeline.tuning.examples import read_parts
+from groundup.pipeline.tuning.finish import save_policy
+from groundup.pipeline.tuning.job import TuneJob
+from groundup.pipeline.tuning.lesson import outcome_of
+from groundup.pipeline.tuning.rollout_hooks import HeldOutPrompts, RolloutHooks
+from groundup.pipeline.tuning.training import Length, length_of, train
+from groundup.recipe_stages import PolicyRecipe, RolloutRecipe
+from groundup.run import read_rows
+from groundup.studio.rounds import write_rounds
+from groundup.train import checkpoints
+from groundup.train.precision import autocast
+from groundup.train.progress import Progress
+from groundup.tune.kl_control import KlControl
+from groundup.tune.reference import held_bytes, log_probs_in_parts, reference_of, share_equal
+from groundup.tune.rewards import ModelReward, open_reward
+from groundup.tune.rollouts import Manner, Question, Rollouts, Writer, drawn, questions_of, repeated
+from groundup.tune.rounds import Extent, Round, Rounds
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A policy that is to learn, where it started, who judges it, and what it is asked.
+
+    `skipped` prompts left no room for an answer; `frozen` names what of the policy keeps its weights.
+    """
+
+    job: TuneJob
+    settings: RolloutRecipe
+    policy: Decoder
+    reference: Decoder
+    writer: Writer
+    train: list[Question]
+    held_out: list[Question]
+    skipped: int
+    frozen: list[str]
+
+    @property
+    def rows_at_once(self) -> int:
+        """Answers in a pass of the whole policy."""
+        return self.settings.micro_batch or self.settings.batch_size
+
+    def answers(self, number: int, group: int) -> Rollouts:
+        """Those of a round: `group` to each of its questions, which are drawn from all in turn."""
+        questions = drawn(self.train, number, self.settings.answers // group, self.job.seed("prompts"))
+        return self.writer.write(*repeated(questions, group, self.job.seed(f"answers of round {number}")))
+
+    def reference_log_probs(self, rollouts: Rollouts) -> Tensor:
+        """What the reference thinks of each token of the answers, (N, T)."""
+        return self.log_probs(self.reference, rollouts)
+
+    def log_probs(self, model: nn.Module, rollouts: Rollouts) -> Tensor:
+        """What a model thinks of each token of the answers, (N, T)."""
+        job, temperature = self.job, self.settings.temperature
+        with autocast(job.device, job.precision):
+            return log_probs_in_parts(model, rollouts.batch, temperature, self.rows_at_once, job.device)
+
+    @cached_property
+    def held_out_prompts(self) -> HeldOutPrompts:
+        """What the policy is measured on."""
+        return HeldOutPrompts(
+            self.writer, self.held_out, self.reference_log_probs, self.job.seed("held-out answers")
+        )
+
+
+def prepare(job: TuneJob, clock: Clock) -> Parts:
+    """Read the prompts, open the judge, and get the policy ready to learn."""
+    settings = job.settings_of(RolloutRecipe)
+    assert settings.reward is not None, "checked before the run was made"
+    reward = open_reward(settings.reward, job.device)
+    start, most = job.start, job.context - settings.tokens
+    examples = read_parts(job, read_prompts)
+    train_questions, held_out = (questions_of(part, start.tokenizer, most) for part in examples)
+    skipped = sum(map(len, examples)) - len(train_questions) - len(held_out)
+    job.display.say(
+        f"{len(train_questions):,} prompts to answer, {len(held_out):,} held out"
+        + (
+            f"; left out: {skipped:,} with more than {most:,} tokens, which leave no room for an answer"
+            if skipped
+            else ""
+        )
+    )
+    clock.lap("read")
+    policy = start.model.to(job.device)
+    frozen = job.arrange(policy)
+    reference = reference_of(policy)
+    if isinstance(reward, ModelReward):
+        share_equal(reward.model.body, reference)
+    manner = Manner(settings.tokens, settings.temperature, settings.missing_end)
+    writer = Writer(policy, start.tokenizer, reward, manner)
+    return Parts(job, settings, policy, reference, writer, train_questions, held_out, skipped, frozen)
+
+
+def extent_of(settings: RolloutRecipe, size: int, passes: float) -> Extent:
+    """How long a round of `size` rows is learnt from: in so many passes; UserError if batches do not divide it."""
+    batch_size = min(settings.batch_size, size)
+    if size % batch_size:
+        raise UserError(
+            f"batch_size={settings.batch_size} does not divide the {size} answers that a round learns from; "
+            f"choose one that does, such as {np.gcd(settings.batch_size, size)}"
+        )
+    return Extent(size, max(1, round(passes * size / batch_size)) * batch_size, batch_size)
+
+
+def check_groups(settings: RolloutRecipe, group: int, name: str) -> None:
+    """UserError unless the answers of a round are whole groups."""
+    if settings.answers % group:
+        raise UserError(
+            f"answers={settings.answers} of a round are no multiple of {name}={group}, the answers to one "
+            f"question; choose answers={group * max(1, settings.answers // group)}"
+        )
+
+
+def refuse_inexact(job: TuneJob) -> None:
+    """UserError where chances computed before an update could not be found again in it."""
+    if job.precision in ("bf16-weights", "fp16"):
+        raise UserError(
+            f"train.precision={job.precision} rounds the policy's weights, so that it finds other chances than "
+            "those it wrote its answers with; choose fp32 or bf16"
+        )
+    if job.settings.lora_dropout:
+        raise UserError(
+            f"lora_dropout={job.settings.lora_dropout} makes a policy another in every pass; leave it at 0"
+        )
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Let a model compute the same in training as it did when it wrote its answers."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def steered_beta(settings: PolicyRecipe, before: Mapping[str, Any] | None) -> float:
+    """The price of a nat in a round, by the figures of the one before."""
+    control = KlControl.of(settings)
+    if before is not None:
+        control.beta = before["beta"]
+        control.update(before["kl"], settings.answers)
+    return control.beta
+
+
+def rounds_of(parts: Parts, extent: Extent, make: Callable[[int, Mapping[str, Any] | None], Round]) -> Rounds:
+    """The rounds of a run; those that no checkpoint needs any more are forgotten."""
+    run = parts.job.run
+
+    def oldest_step() -> int | None:
+        kept = checkpoints.list_checkpoints(run.checkpoints)
+        return checkpoints.read_state(kept[-1]).step if kept else None
+
+    folder, file = run.folder / "rollouts", run.folder / "rounds.jsonl"
+    return Rounds(folder, file, extent, parts.job.seed("order"), make, oldest_step)
+
+
+def look_up(rounds: Rounds, windows: npt.NDArray[np.int64]) -> PolicyBatch:
+    """The answers that rows mean, without the padding that all of them have."""
+    known = {item.name for item in fields(PolicyBatch)}
+    rows = {name: tensor[windows[:, 0]] for name, tensor in rounds.current.tensors.items() if name in known}
+    length = int((rows["targets"] != IGNORED).any(0).nonzero().max()) + 1
+    return PolicyBatch(**{name: tensor[:, :length] for name, tensor in rows.items()})
+
+
+def learn(
+    parts: Parts,
+    model: nn.Module,
+    objective: Objective,
+    rounds: Rounds,
+    clock: Clock,
+    statistics: Statistics | None = None,
+) -> dict[str, Any]:
+    """Let `model`, which is the policy or holds it, go through the rounds; save the policy; the outcome."""
+    job, run = parts.job, parts.job.run
+    held_out = parts.held_out_prompts
+    before = next(read_rows(run.folder / "heldout.jsonl"), None) or held_out.write(job, 0, 0, held_out.measure())
+    job.display.say(f"start  {held_out.told(before)}")
+    clock.lap("measure")
+    state = train(
+        job,
+        model,
+        objective,
+        rounds,
+        job.train_recipe(rounds.extent.size),
+        _length(parts, rounds),
+        lambda bar: RolloutHooks(job, held_out, rounds, bar),
+        prefetch=False,
+        statistics=statistics,
+    )
+    clock.lap("train")
+    rows = list(read_rows(run.folder / "heldout.jsonl"))
+    after = next(row for row in rows if row["step"] == state.kept_step)
+    figures = outcome_of(job, parts.policy, state, parts.frozen) | {
+        "judge": parts.settings.reward,
+        "rounds": rounds.extent.round_of(state.step - 1) + 1,
+        "prompts": len(parts.train),
+        "held_out_prompts": len(parts.held_out),
+        "skipped_prompts": parts.skipped,
+        "before": before,
+        "after": after,
+        "gain": (after["reward"] - before["reward"]) / before["reward_std"] if before["reward_std"] else None,
+        "memory": memory(parts, model),
+        "note": _note(parts.settings, rounds, state.step),
+    }
+    save_policy(job, parts.policy, figures)
+    clock.lap("finish")
+    page = write_rounds(run, figures)
+    if figures["note"]:
+        job.display.warn(figures["note"])
+    gain = "" if figures["gain"] is None else f", {figures['gain']:+.2f} standard deviations of the start"
+    job.display.say(
+        f"done: held-out reward {before['reward']:.3f} -> {after['reward']:.3f}{gain}, "
+        f"{after['kl']:.2f} nats from the reference",
+        style="bold",
+    )
+    job.display.say(f"rounds  {page}")
+    return figures
+
+
+def memory(parts: Parts, model: nn.Module) -> dict[str, float]:
+    """The bytes of all weights that are held, each counted once, and how often the policy's these are."""
+    reward = parts.writer.reward
+    judge = reward.model if isinstance(reward, ModelReward) else nn.Module()
+    sizes = held_bytes([parts.policy, parts.reference, judge, model])
+    names = ("policy_bytes", "reference_bytes", "reward_bytes", "value_bytes")
+    return {**dict(zip(names, sizes, strict=True)), "ratio": sum(sizes) / sizes[0]}
+
+
+@dataclass(frozen=True)
+class _UntilTooFar(Length):
+    """A length that ends, too, behind a round that was too far from the reference."""
+
+    too_far: Callable[[int], bool] = field(kw_only=True)
+
+    def progress(self, spent: float) -> Progress:
+        return _Watched(super().progress(spent), self.too_far)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    progress: Progress
+    too_far: Callable[[int], bool]
+
+    def fraction(self, step: int) -> float:
+        return self.progress.fraction(step)
+
+    def finished(self, step: int) -> bool:
+        return self.progress.finished(step) or self.too_far(step)
+
+
+def _length(parts: Parts, rounds: Rounds) -> Length:
+    """By the budget, else the rounds; or until the KL divergence of a round is beyond the limit."""
+    settings, extent = parts.settings, rounds.extent
+    length = Length(settings.rounds * extent.steps)
+    if settings.budget is not None:
+        tokens = float(np.mean([len(question.ids) for question in parts.train])) + settings.tokens
+        parameters = sum(weight.numel() for weight in parts.policy.parameters())
+        length = length_of(parts.job, extent.size, tokens, parameters)
+    return _UntilTooFar(length.steps, length.seconds, too_far=lambda step: _is_too_far(settings, rounds, step))
+
+
+def _is_too_far(settings: RolloutRecipe, rounds: Rounds, step: int) -> bool:
+    if not isinstance(settings, PolicyRecipe) or settings.kl_limit is None or not step:
+        return False
+    found = rounds.figures_at(step)
+    return found is not None and found["kl"] > settings.kl_limit
+
+
+def _note(settings: RolloutRecipe, rounds: Rounds, step: int) -> str | None:
+    """Why the run ended before its time, if it did."""
+    if not isinstance(settings, PolicyRecipe) or not _is_too_far(settings, rounds, step):
+        return None
+    found = rounds.figures_at(step)
+    assert found is not None
+    return (
+        f"ended in round {found['round'] + 1}, whose answers were {found['kl']:.2f} nats from the reference, "
+        f"beyond kl_limit={settings.kl_limit:g}"
+    )
