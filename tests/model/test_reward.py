@@ -23,7 +23,7 @@ def test_the_head_starts_small_and_from_the_seed(make_shape: MakeShape, make_ran
     shape = make_shape("llama", width=256, head_width=64)
     heads = [RewardModel(make_random(shape), seed).head.weight for seed in (1, 1, 2)]
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
-    assert float(heads[0].std()) == pytest.approx(257**-0.5, rel=0.15)
+    assert heads[0].std().item() == pytest.approx(257**-0.5, rel=0.15)
 
 
 def test_the_way_back_to_words_is_dropped(make_shape: MakeShape, make_random: MakeModel) -> None:

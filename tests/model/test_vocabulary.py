@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from groundup.model.decoder import Decoder
-from groundup.model.lora import add_adapters, adapters_off, merge_adapters
+from groundup.model.lora import adapters_off, add_adapters, merge_adapters
 from groundup.model.vocabulary import TokenRows, grow_vocabulary, train_rows
 from groundup.objective.base import Batch
 from groundup.objective.causal import CAUSAL
@@ -61,7 +61,7 @@ def test_beside_adapters_only_new_rows_learn(model: Decoder, ids: Tensor) -> Non
     _grown(model)
     CAUSAL.loss(model, Batch(ids[:, :-1], ids[:, 1:])).mean.backward()
     rows = _rows(model)
-    assert {name.partition(".")[0] for name in rows} == {name for name in whole}
+    assert {name.partition(".")[0] for name in rows} == set(whole)
     for name, parameter in model.named_parameters():
         assert (parameter.grad is None) == (not name.endswith("rows") and ".lora_" not in name), name
     for name, parameter in rows.items():

@@ -133,7 +133,5 @@ def test_a_models_log_probs_keep_to_documents_and_weights_are_tied() -> None:
     logits = model(inputs, documents_BT=documents) / 0.5
     expected = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0] * (targets != IGNORED)
     torch.testing.assert_close(found, expected)
-    mine, theirs = (
-        torch.autograd.grad(total.sum(), model.embedding.weight) for total in (found, expected)
-    )
+    mine, theirs = (torch.autograd.grad(total.sum(), model.embedding.weight) for total in (found, expected))
     torch.testing.assert_close(mine, theirs)

@@ -43,16 +43,15 @@ def _close(found: Tensor, expected: Tensor, model: torch.nn.Module) -> None:
 @pytest.mark.parametrize("high", [None, 0.3])
 @pytest.mark.parametrize(("loss", "theirs"), [("grpo", "grpo"), ("dapo", "dapo"), ("dr-grpo", "dr_grpo")])
 def test_losses_of_groups_gradients_and_figures_are_trls(loss: str, theirs: str, high: float | None) -> None:
-    settings = GrpoRecipe(
-        loss=loss, kl=0.2, clip_ratio=0.15, clip_ratio_high=high, temperature=0.8, tokens=13
-    )
+    settings = GrpoRecipe(loss=loss, kl=0.2, clip_ratio=0.15, clip_ratio_high=high, temperature=0.8, tokens=13)
     batch, model, statistics = answers(6, settings), tiny().train(), Statistics()
     objective = grpo(settings, lambda _: batch, statistics)
     found = objective.loss(model, objective.collate(ROWS, 0)).mean
     assert batch.reference_log_probs_BT is not None
     expected, figures = trl_losses.grpo(
         _plain_log_probs(model, batch, 0.8), batch.old_log_probs_BT, batch.reference_log_probs_BT,
-        batch.advantages_BT[:, 0], batch.counted, loss=theirs, beta=0.2, low=0.15, high=high or 0.15, most_tokens=13,
+        batch.advantages_BT[:, 0], batch.counted,
+        loss=theirs, beta=0.2, low=0.15, high=high or 0.15, most_tokens=13,
     )  # fmt: skip
     _close(found, expected, model)
     taken = statistics.take()
@@ -63,10 +62,9 @@ def test_losses_of_groups_gradients_and_figures_are_trls(loss: str, theirs: str,
 def test_beta_can_be_steered() -> None:
     settings = GrpoRecipe(kl=0.5)
     batch, model = answers(6, settings), tiny().train()
-    losses = []
-    beta = 0.0
-    objective = grpo(settings, lambda _: batch, beta=lambda: beta)
-    for beta in (0.0, 1.0, 2.0):
+    betas, losses = iter([0.0, 1.0, 2.0]), []
+    objective = grpo(settings, lambda _: batch, beta=lambda: next(betas))
+    for _ in range(3):
         losses.append(objective.loss(model, objective.collate(ROWS, 0)).mean.item())
     assert losses[1] - losses[0] == pytest.approx(losses[2] - losses[1]) and losses[1] > losses[0]
 

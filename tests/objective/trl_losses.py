@@ -57,7 +57,9 @@ def dpo(model: Decoder, rows: npt.NDArray[np.int64], reference_B2: Tensor, loss:
     """The loss of rows (B, 2, 3, L), and TRL's figures of them."""
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    ids, counts, numbers = (torch.from_numpy(np.concatenate([rows[:, 0, plane], rows[:, 1, plane]])) for plane in range(3))
+    ids, counts, numbers = (
+        torch.from_numpy(np.concatenate([rows[:, 0, plane], rows[:, 1, plane]])) for plane in range(3)
+    )
     trainer = _trainer(
         beta=beta, loss_types=[loss], loss_weights=[1.0], ld_alpha=None, f_divergence_type="reverse_kl",
         use_weighting=False, label_smoothing=0.0,
@@ -73,8 +75,10 @@ def dpo(model: Decoder, rows: npt.NDArray[np.int64], reference_B2: Tensor, loss:
     return found, {name: values[-1] for name, values in trainer._metrics["train"].items()}
 
 
-def cpo(chosen_B: Tensor, rejected_B: Tensor, loss: str, beta: float, label_smoothing: float, gamma: float) -> Tensor:
-    """The losses (B,) of sequences' log-probabilities, as TRL's CPO trainer has them for SimPO and for the sigmoid."""
+def cpo(
+    chosen_B: Tensor, rejected_B: Tensor, loss: str, beta: float, label_smoothing: float, gamma: float
+) -> Tensor:
+    """The losses (B,) of sequences' log-probabilities, as TRL's CPO trainer has them."""
     from trl.experimental.cpo.cpo_trainer import CPOTrainer
 
     trainer = _trainer(alpha=0.0, loss_type=loss, beta=beta, label_smoothing=label_smoothing, simpo_gamma=gamma)

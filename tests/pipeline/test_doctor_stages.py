@@ -79,7 +79,7 @@ def test_a_stage_tells_how_many_tokens_count(tmp_path: Path, model: str) -> None
         tmp_path, "sft", model=model, data=[_json_lines(tmp_path / "a.jsonl", GOOD)], template="plain"
     )
     # "User: Why?\n\nAssistant:" and " Because.<|endoftext|>", byte by byte.
-    assert any("10 of 33 tokens are learnt" in sentence for _, sentence in findings)
+    assert any("10 of 32 tokens are learnt" in sentence for _, sentence in findings)
     assert _bad(findings) == [
         f"It is not finished; `groundup build --resume --out {tmp_path / 'run'}` continues it."
     ]

@@ -135,7 +135,7 @@ def test_what_has_no_average(store: Store, tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_written_into_its_model(store: Store, tmp_path: Path) -> None:
-    """The weights are those of the base, and of B A in float64; it ends and samples as the adapter's folder says."""
+    """The weights are those of the base and B A in float64; it ends and samples as the adapter's folder says."""
     base = store("base", "gpt2", 1)
     adapted = load(base)
     add_adapters(adapted.model, 2, 6.0, "attention", 0.0, seed=3)
@@ -167,6 +167,6 @@ def test_an_adapter_without_its_model_is_refused(store: Store, tmp_path: Path) -
     add_adapters(model, 2, 6.0, "attention", 0.0, seed=3)
     save_adapter(tmp_path / "adapter", model, TOKENIZER, str(base), "")
     base.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="belongs to the model .*base, which is not there; write"):
+    with pytest.raises(UserError, match=r"belongs to the model .*base, which is not there; write"):
         merge([tmp_path / "adapter"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 from groundup.studio.feedback.app import feedback_app
 from groundup.studio.feedback.store import Answer, Store
@@ -212,7 +212,7 @@ def test_model_text_is_shown_as_text(tmp_path: Path, open_page: Open) -> None:
         asked.page.keyboard.press("1")
         expect(asked.page.get_by_text("That was all")).to_be_visible()
         asked.page.get_by_text("Everybody's progress").click()
-        expect(asked.page.locator("#all tbody th")).to_have_text(HOSTILE)
+        expect(asked.page.locator("#all tbody th")).to_have_text(HOSTILE[:80].strip())
         assert asked.page.locator("img, b").count() == 0
         assert asked.page.evaluate("window.broken") is None
         asked.assert_silent()
@@ -238,24 +238,23 @@ def test_it_speaks_the_language_of_the_browser_and_the_other_one(tmp_path: Path,
         asked.assert_silent()
 
 
-def test_it_is_readable_and_fits(tmp_path: Path, open_page: Open) -> None:
-    with make_store(tmp_path / "f.sqlite", ask="rating") as rated, asking(rated) as ratings:
-        with make_store(tmp_path / "g.sqlite") as store, asking(store) as choices:
-            for address in (ratings, choices):
-                asked = open_page(address)
-                asked.begin("Anna" * 18)
-                asked.shows(0)
-                asked.page.get_by_text("Everybody's progress").click()
-                for scheme in ("light", "dark"):
-                    asked.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-                    ratio, text = asked.page.evaluate(LEAST_CONTRAST)
-                    assert ratio >= 4.5, f"{text} in {scheme}"
-                for width in (1280, 420, 320):
-                    asked.page.set_viewport_size({"width": width, "height": 800})
-                    assert asked.page.evaluate("document.documentElement.scrollWidth") <= width
-                nameless = "all => all.filter(each => !(each.ariaLabel || each.textContent.trim())).length"
-                assert asked.page.locator("button").evaluate_all(nameless) == 0
-                asked.assert_silent()
+@pytest.mark.parametrize("ask", ["choice", "rating"])
+def test_it_is_readable_and_fits(ask: str, tmp_path: Path, open_page: Open) -> None:
+    with make_store(tmp_path / "f.sqlite", ask=ask) as store, asking(store) as address:
+        asked = open_page(address)
+        asked.begin("Anna" * 18)
+        asked.shows(0)
+        asked.page.get_by_text("Everybody's progress").click()
+        for scheme in ("light", "dark"):
+            asked.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            ratio, text = asked.page.evaluate(LEAST_CONTRAST)
+            assert ratio >= 4.5, f"{text} in {scheme}"
+        for width in (1280, 420, 320):
+            asked.page.set_viewport_size({"width": width, "height": 800})
+            assert asked.page.evaluate("document.documentElement.scrollWidth") <= width
+        nameless = "all => all.filter(each => !(each.ariaLabel || each.textContent.trim())).length"
+        assert asked.page.locator("button").evaluate_all(nameless) == 0
+        asked.assert_silent()
 
 
 def test_a_slow_rater_does_not_block_another(tmp_path: Path, open_page: Open) -> None:
@@ -276,7 +275,7 @@ def test_a_slow_rater_does_not_block_another(tmp_path: Path, open_page: Open) ->
         asked.shows(0)  # reading goes on
         asked.page.keyboard.press("1")
         time.sleep(0.3)
-        assert store.next("Bob") is None or len(Store(store.path).judgements()) == 0
+        asked.shows(0)  # not acknowledged, so not gone on
         release.set()
         thread.join()
         asked.shows(1)

@@ -1,4 +1,4 @@
-"""Tokenizers of others that have no token for a few bytes (SmolLM2's): read, and true to Hugging Face's library."""
+"""Tokenizers of others without a token for a few bytes (SmolLM2's): read, and true to Hugging Face's library."""
 
 import json
 import pickle

@@ -75,6 +75,19 @@ def test_new_tokens_stand_behind_the_old_ones(name: str, base: Tokenizer) -> Non
     assert with_template(tokenizer).usage == tokenizer.usage  # its own
 
 
+def test_special_tokens_can_be_added(base: Tokenizer, tmp_path: Path) -> None:
+    more = base.with_special_tokens(["<|a|>", "<|endoftext|>", "<|a|>", "<b>"])
+    size = base.vocabulary_size
+    assert more.special_tokens == {**base.special_tokens, "<|a|>": size, "<b>": size + 1}
+    assert more.encode("x<|a|><b>", "all") == [*base.encode("x"), size, size + 1]
+    assert more.decode([size]) == "<|a|>" and more.vocabulary_size == size + 2
+    assert more.fingerprint != base.fingerprint and base.with_special_tokens([]) == base
+    more.save(tmp_path)
+    assert Tokenizer.load(tmp_path) == more
+    with pytest.raises(UserError, match="empty or not valid"):
+        base.with_special_tokens([""])
+
+
 def test_chatml_is_meant_where_there_is_no_template(base: Tokenizer) -> None:
     assert with_template(base) == with_template(base, "chatml")
     assert with_template(base).usage == with_template(base, "chatml").usage

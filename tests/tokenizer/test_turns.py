@@ -133,6 +133,10 @@ def test_what_nobody_asked_for_is_not_learnt() -> None:
     tokenizer, greeting = TOKENIZERS["chatml"], {"role": "assistant", "content": "Hello!"}
     assert not encode_conversation(tokenizer, [greeting]).counts.any()
     assert not encode_conversation(tokenizer, [QUESTION]).counts.any()
-    turns = encode_conversation(tokenizer, [greeting, QUESTION, ANSWER])
+    turns = encode_conversation(tokenizer, [greeting, QUESTION, ANSWER, {"role": "system", "content": "Stop."}])
     assert "Hello" not in tokenizer.decode(turns.ids[turns.counts])
     assert "Hello" in tokenizer.decode(turns.ids)
+    assert "Stop" not in tokenizer.decode(turns.ids)
+    interrupted = [QUESTION, {"role": "system", "content": "Be brief."}, ANSWER]
+    turns = encode_conversation(tokenizer, interrupted)
+    assert "brief" not in tokenizer.decode(turns.ids[turns.counts])

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from groundup.errors import UserError
 from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
-from groundup.model.lora import LoraLinear, add_adapters, adapters_off
+from groundup.model.lora import LoraLinear, adapters_off, add_adapters
 from groundup.model.registry import build
 from groundup.model.vocabulary import grow_vocabulary
 from groundup.pipeline.stored_models import open_model
@@ -211,38 +211,60 @@ def test_wherever_a_model_is_asked_for(
     assert largest_difference(logits(model_folder.load("second").model, ids), logits(second, ids)) < 1e-5
 
 
-def _change_config(folder: Path, **changes: Any) -> None:
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | changes))
+def _config(**changes: Any) -> Callable[[Path], None]:
+    """Change entries of adapter_config.json; None takes one away."""
+
+    def change(folder: Path) -> None:
+        config = json.loads((folder / CONFIG).read_text()) | changes
+        (folder / CONFIG).write_text(
+            json.dumps({key: value for key, value in config.items() if value is not None})
+        )
+
+    return change
 
 
-def _without(folder: Path, part: str) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    save_file({name: value for name, value in tensors.items() if part not in name}, folder / WEIGHTS)
+def _base(name: str) -> Callable[[Path], None]:
+    return _config(base_model_name_or_path=name)
+
+
+def _without(part: str) -> Callable[[Path], None]:
+    """Take tensors away."""
+
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        save_file({name: value for name, value in tensors.items() if part not in name}, folder / WEIGHTS)
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda folder: _change_config(folder, base_model_name_or_path="gone/model"), "the model gone/model, which is not there; write"),
-        (lambda folder: _change_config(folder, base_model_name_or_path="../adapter"), "which is not there"),
-        (lambda folder: _change_config(folder, base_model_name_or_path="../wide"), "base is another model: rows .2, 32. do not fit"),
-        (lambda folder: _change_config(folder, base_model_name_or_path="../thin"), r"beside blocks.0.feedforward.gate stands .128, 4., not .64, 4."),
-        (lambda folder: _change_config(folder, base_model_name_or_path="../flat"), "changes model.layers.1.* which a llama of 1 layers"),
-        (lambda folder: _change_config(folder, base_model_name_or_path="../gpt"), "changes model.embed_tokens, which a gpt2 of 2"),
-        (lambda folder: _change_config(folder, r=8), "has rank 8 in adapter_config.json, but A is"),
-        (lambda folder: _change_config(folder, use_dora=True), "use_dora=True"),
-        (lambda folder: _change_config(folder, init_lora_weights="pissa"), "pissa"),
-        (lambda folder: _change_config(folder, peft_type="IA3"), "peft_type is 'IA3'"),
-        (lambda folder: _change_config(folder, trainable_token_indices=[5]), "trainable_token_indices differ"),
+        (_base("gone/model"), "the model gone/model, which is not there; write the model's place"),
+        (_base("../adapter"), "which is not there"),
+        (_base("../wide"), "base is another model: rows .2, 32. do not fit"),
+        (_base("../thin"), r"another model: beside blocks.0.feedforward.\w+ stands .*128.*, not .*64"),
+        (_base("../flat"), "it changes model.layers.1.*, which a llama of 1 layers has not"),
+        (_base("../gpt"), "it changes model.embed_tokens, which a gpt2 of 2 layers has not"),
+        (_config(r=8), "has rank 8 in adapter_config.json, but A is"),
+        (_config(r=None), "adapter_config.json lacks 'r'"),
+        (_config(use_dora=True), "use_dora=True"),
+        (_config(init_lora_weights="pissa"), "pissa"),
+        (_config(peft_type="IA3"), "peft_type is 'IA3'"),
+        (_config(trainable_token_indices=[5]), "trainable_token_indices differ"),
+        (
+            _without("layers.0.self_attn.q_proj.lora_B"),
+            "lacks the matrices of 1 modules, the first model",
+        ),
+        (
+            _without("layers.1.mlp.up_proj"),
+            "of 1 modules, the first model.layers.1.mlp.up_proj",
+        ),
         (lambda folder: (folder / CONFIG).write_text("[]"), "no JSON object"),
-        (lambda folder: (folder / CONFIG).write_text('{"base_model_name_or_path": "../base", "peft_type": "LORA"}'), "lacks 'r'"),
-        (lambda folder: _without(folder, "layers.0.self_attn.q_proj.lora_B"), "lacks the matrices of 1 modules, the first model.layers.0.self_attn.q_proj"),
-        (lambda folder: _without(folder, "layers.1.mlp.up_proj"), "lacks the matrices of 1 modules, the first model.layers.1.mlp.up_proj"),
         (lambda folder: (folder / WEIGHTS).unlink(), "No such file"),
         (lambda folder: (folder / WEIGHTS).write_bytes(b"12345678"), "holds no adapter that groundup reads"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_told_in_one_line(
     break_it: Callable[[Path], None], message: str, store: Store, tmp_path: Path
 ) -> None:

@@ -30,7 +30,8 @@ def _gae_by_hand(
         for reward, value, following in zip(rewards, values, [*values, 0.0][1:], strict=True)
     ]
     advantages = [
-        sum((gamma * gae_lambda) ** step * delta for step, delta in enumerate(deltas[t:])) for t in range(len(deltas))
+        sum((gamma * gae_lambda) ** step * delta for step, delta in enumerate(deltas[t:]))
+        for t in range(len(deltas))
     ]
     return advantages, [advantage + value for advantage, value in zip(advantages, values, strict=True)]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from groundup.model.lora import add_adapters, adapters_off
+from groundup.model.lora import adapters_off, add_adapters
 from groundup.model.registry import build
 from groundup.objective.preference import collate, preference, sequence_log_probs
 from groundup.objective.statistics import Statistics

@@ -4,17 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
 from groundup.errors import UserError
 from groundup.model.folder import save
-from groundup.model.lora import add_adapters
+from groundup.model.lora import add_adapters, has_adapters
 from groundup.model.registry import build
 from groundup.model.reward import RewardModel
 from groundup.shape import FAMILIES, Shape
 from groundup.tokenizer import Tokenizer
+from groundup.tune.adapters import save_adapter
 from groundup.tune.reward_folder import load_reward, save_reward
 from tests.shapes import experts
 
@@ -23,12 +25,15 @@ ABOUT = {"accuracy": 0.7, "accuracy_low": 0.6, "accuracy_high": 0.8, "pairs": 10
 
 @pytest.fixture(scope="module")
 def own_tokenizer() -> Tokenizer:
-    return Tokenizer.train(["to be or not to be"], vocabulary_size=258, special_tokens=["<|endoftext|>", "<|pad|>"])
+    return Tokenizer.train(
+        ["to be or not to be"], vocabulary_size=258, special_tokens=["<|endoftext|>", "<|pad|>"]
+    )
 
 
 def _model(family: str, tied: bool = True) -> RewardModel:
+    num_kv_heads = 2 if FAMILIES[family].grouped_query else 4
     shape = Shape(
-        family=family, num_layers=2, width=32, num_heads=4, num_kv_heads=2 if FAMILIES[family].grouped_query else 4,
+        family=family, num_layers=2, width=32, num_heads=4, num_kv_heads=num_kv_heads,
         head_width=8, feedforward_width=48, vocabulary_size=258, context=24, tied=tied, **experts(family),
     )  # fmt: skip
     body, generator = build(shape, seed=1), torch.Generator().manual_seed(2)
@@ -94,6 +99,43 @@ def test_adapters_are_written_into_the_weights_and_stay_in_the_model(
         save_reward(tmp_path / "reward", model, own_tokenizer, ABOUT)
         torch.testing.assert_close(load_reward(tmp_path / "reward").model(ids, last), expected, rtol=0, atol=1e-5)
         assert torch.equal(model(ids, last), expected)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_adapters_alone_are_read_by_peft_and_what_peft_writes_by_us(
+    family: str, own_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    policy = build(_model(family).shape, seed=1)
+    save(tmp_path / "policy", policy, own_tokenizer, "card")
+    model = RewardModel(policy).eval()
+    add_adapters(model.body, 2, 4.0, "all", 0.0, seed=1)
+    model.normalise(torch.tensor([1.0, 2.0]))
+    with torch.no_grad():
+        for name, weight in model.body.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(generator=torch.Generator().manual_seed(5), std=0.1)
+        save_reward(tmp_path / "ours", model, own_tokenizer, ABOUT, base=str(tmp_path / "policy"))
+        theirs = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "ours", num_labels=1).eval()
+        theirs.config.pad_token_id = theirs.base_model.model.config.pad_token_id = 256
+        ids, last = _ids(256)
+        scores = model.scores(ids, last)
+        torch.testing.assert_close(theirs(ids).logits.squeeze(-1), scores, rtol=0, atol=1e-5)
+        loaded = load_reward(tmp_path / "ours")
+        torch.testing.assert_close(loaded.model(ids, last), model(ids, last), rtol=0, atol=1e-5)
+        assert loaded.about["pairs"] == 100 and not has_adapters(loaded.model)
+        theirs.save_pretrained(tmp_path / "theirs")
+        again = load_reward(tmp_path / "theirs").model.scores(ids, last)
+    torch.testing.assert_close(again, scores, rtol=0, atol=1e-5)
+    whole = (tmp_path / "policy" / "model.safetensors").stat().st_size
+    assert (tmp_path / "ours" / "adapter_model.safetensors").stat().st_size < whole / 2
+
+
+def test_adapters_without_a_head_are_no_reward_model(own_tokenizer: Tokenizer, tmp_path: Path) -> None:
+    policy = build(_model("qwen3").shape, seed=1)
+    save(tmp_path / "policy", policy, own_tokenizer, "card")
+    add_adapters(policy, 2, 4.0, "attention", 0.0, seed=1)
+    save_adapter(tmp_path / "adapter", policy, own_tokenizer, str(tmp_path / "policy"), "card")
+    assert "it has no head that gives a number" in _error(tmp_path / "adapter")
 
 
 def test_a_runs_folder_gives_its_model(own_tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from groundup.shape import Shape
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _FUSED_FAMILIES = ("gpt1", "gpt2")
 _PREFIX, _ROWS = "base_model.model.", "token_adapter.trainable_tokens_delta"
+_SCORE = "score"
+_HEAD = f"{_PREFIX}{_SCORE}.weight"
 _PARTS, _WHOLE = ("query", "key", "value"), "query_key_value"
 _MATRICES = (*(f"attention.{part}" for part in (*_PARTS, "output", _WHOLE)), "feedforward.gate",
              "feedforward.up", "feedforward.down")  # fmt: skip
@@ -86,6 +88,21 @@ def to_tensors(shape: Shape, adapters: Adapters) -> dict[str, Tensor]:
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = part.b_OR.contiguous()
     names = names_of(shape.family)
     return tensors | {f"{_PREFIX}{names[table]}.{_ROWS}": rows for table, rows in adapters.rows.items()}
+
+
+def with_head(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], weight_1D: Tensor
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Both files' contents for adapters that were trained with a head which gives a sequence one number."""
+    return {**config, "task_type": "SEQ_CLS", "modules_to_save": [_SCORE]}, {**tensors, _HEAD: weight_1D}
+
+
+def without_head(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], Tensor]:
+    """The configuration without the head, and its weights, taken out of `tensors`; ValueError without one."""
+    if config.get("task_type") != "SEQ_CLS" or _HEAD not in tensors:
+        raise ValueError("it has no head that gives a number")
+    others = set(config.get("modules_to_save") or []) - {_SCORE, "classifier"}  # peft always names both
+    return {**config, "modules_to_save": sorted(others)}, tensors.pop(_HEAD)
 
 
 def from_peft(shape: Shape, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapters:

@@ -12,7 +12,7 @@ from groundup.model.reward import without_words
 
 
 class ActorCritic(Model):
-    """Ids (B, T) -> the policy's features (B, T, D), of which its logits follow, and values (B, T), float32 or wider.
+    """Ids (B, T) -> the policy's features (B, T, D), of which its logits follow, and values (B, T).
 
     Both stand at the position of the last token that was read: position t has seen ids 0..t, its features give the
     probabilities of token t + 1, and its value is the expected reward from token t + 1 on. The target, its
@@ -36,17 +36,8 @@ class ActorCritic(Model):
         """The policy's features (B, T, D) and the values (B, T)."""
         features_BTD = self.policy.features(ids_BT)
         of_critic_BTD = features_BTD if self.critic is None else self.critic.features(ids_BT)
-        return features_BTD, self._values_of(of_critic_BTD)
-
-    @torch.no_grad()
-    def values(self, ids_BT: Tensor) -> Tensor:
-        """The values (B, T) alone."""
-        trunk = self.policy if self.critic is None else self.critic
-        return self._values_of(trunk.features(ids_BT))
-
-    def _values_of(self, features_BTD: Tensor) -> Tensor:
-        values_BT = self.value_head(features_BTD).squeeze(-1)
-        return values_BT.to(torch.promote_types(values_BT.dtype, torch.float32))
+        values_BT = self.value_head(of_critic_BTD).squeeze(-1)
+        return features_BTD, values_BT.to(torch.promote_types(values_BT.dtype, torch.float32))
 
     def features(self, ids_BT: Tensor, *, documents_BT: Tensor | None = None) -> Tensor:
         """The policy's (B, T, D)."""

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from groundup.errors import UserError
-from groundup.interop.adapters import CONFIG_FILE, WEIGHTS_FILE, Adapters, LowRank, from_peft
+from groundup.interop.adapters import CONFIG_FILE, WEIGHTS_FILE, Adapters, LowRank, from_peft, without_head
 from groundup.model.base import Model
 from groundup.model.decoder import Decoder
 from groundup.model.lora import put_adapter
@@ -36,22 +37,28 @@ def adapter_base(folder: Path) -> Path:
     )
 
 
-def attach(model: Model, folder: Path) -> None:
+def attach(model: Model, folder: Path, head: Tensor | None = None) -> None:
     """Put the folder's adapters into the model that they belong to, and freeze the rest of it.
 
+    Where they were trained with a head that gives a number (task_type SEQ_CLS), its weights are put into `head`.
     UserError where they are damaged, of another model, or compute something that `LoraLinear` does not.
     """
     if not isinstance(model, Decoder):
         raise UserError(f"{folder} has adapters of a decoder, but its base is a {model.shape.family}")
     try:
-        adapters = from_peft(model.shape, _read_config(folder), load_file(folder / WEIGHTS_FILE))
+        config, tensors = _read_config(folder), load_file(folder / WEIGHTS_FILE)
+        if head is not None:
+            config, trained = without_head(config, tensors)
+            with torch.no_grad():
+                head.copy_(trained.reshape(head.shape))
+        adapters = from_peft(model.shape, config, tensors)
         model.requires_grad_(False)
         _put_rows(model, adapters)
         for name, part in adapters.low_rank.items():
             _put(model, name, part, adapters.dropout)
     except KeyError as error:
         raise _refusal(folder, f"{CONFIG_FILE} lacks {error}") from None
-    except (ValueError, TypeError, AttributeError, OSError, SafetensorError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         raise _refusal(folder, str(error)) from None
 
 

@@ -134,6 +134,10 @@ def model_folder(folder: Path) -> Path:
             return candidate
     if any((candidate / "words.json").is_file() for candidate in (folder, folder / "model")):
         raise UserError(f"{folder} holds word vectors, which `groundup neighbours` and `groundup words` read")
+    if folder.parent.name == "checkpoints" and (folder / "model.safetensors").is_file():
+        raise UserError(
+            f"{folder} is a checkpoint and no model folder; `groundup export {folder} FOLDER` makes one"
+        )
     if (folder / "recipe.toml").is_file():
         raise UserError(
             f"the run in {folder} has no model yet; finish it with `groundup build --resume --out {folder}`"

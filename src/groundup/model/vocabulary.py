@@ -29,8 +29,13 @@ class TokenRows(Adapter):
     def __init__(self, base: nn.Embedding | Linear, ids: Sequence[int]):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.register_buffer("ids", torch.tensor(sorted(ids), device=base.weight.device), persistent=False)
+        self._sorted = sorted(ids)
+        self.register_buffer("ids", torch.tensor(self._sorted, device=base.weight.device), persistent=False)
         self.rows = nn.Parameter(base.weight.detach()[self.ids].clone())
+
+    def fill(self) -> None:
+        """Write down the ids again; called when a model built on the meta device gets its memory."""
+        self.ids.copy_(torch.tensor(self._sorted))
 
     @property
     def weight(self) -> Tensor:

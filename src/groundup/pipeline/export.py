@@ -56,6 +56,11 @@ def _read(
     """The run, the checkpoint that is meant, and what is in it."""
     while True:
         run, checkpoint = _find(source, step, warn)
+        if run.recipe.stage != "pretrain":
+            raise UserError(
+                f"{run.folder} is a run of {run.recipe.stage}, whose checkpoints are not read; its model is {run.model}, "
+                "and `groundup merge` makes a whole model of adapters"
+            )
         try:
             model = whole_model(checkpoint, Shape(**run.read_json(run.plan_file)["shape"]))
             return run, checkpoint, model, checkpoints.read_state(checkpoint)

@@ -124,8 +124,8 @@ tags:
 
 # A model with its adapters in its weights
 
-A model of the family {shape.family} ({shape.num_layers} layers, width {shape.width}), whose low-rank adapters (Hu et
-al. 2021, arXiv:2106.09685) were added to its matrices with groundup {__version__}.
+A model of the family {shape.family} ({shape.num_layers} layers, width {shape.width}), whose low-rank adapters
+(Hu et al. 2021, arXiv:2106.09685) were added to its matrices with groundup {__version__}.
 
 ## Merged
 {table({"model": str(base), "adapters": str(adapter)})}

@@ -2,9 +2,11 @@
 
 import errno
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -20,9 +22,10 @@ def local_app(host: str) -> FastAPI:
     """An app without pages of documentation, in which a UserError is a reply 409 with `{"error": ...}`.
 
     On this machine's own address it answers to its own names only, so that no page of the web reaches it under
-    another (DNS rebinding).
+    another (DNS rebinding). Replies that last look at `app.state.stopping`, so that the server can end.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.stopping = threading.Event()
     if host in _LOCAL_NAMES:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_LOCAL_NAMES))
 
@@ -50,7 +53,17 @@ def serve(app: FastAPI, host: str, port: int, *, browser: bool, say: Callable[[s
         config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="off")
         # uvicorn ends orderly at Ctrl-C, and raises it again.
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            _Server(config, app).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: FastAPI):
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.state.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def _listen(host: str, port: int, say: Callable[[str], None]) -> socket.socket:

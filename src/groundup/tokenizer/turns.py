@@ -23,7 +23,7 @@ Messages = Sequence[Mapping[str, Any]]
 """Each with `role` and `content`, and what else the template reads."""
 Tools = Sequence[Mapping[str, Any]] | None
 
-_ASSISTANT = "assistant"
+_ASSISTANT, _SYSTEM = "assistant", "system"
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ class _Template:
     @cached_property
     def answers(self) -> list[int]:
         """The places of the assistant's turns that something was said before."""
-        said = next((place for place, message in enumerate(self.messages) if _asks(message)), len(self.messages))
-        return [place for place, message in enumerate(self.messages) if place > said and not _asks(message)]
+        roles = [message["role"] for message in self.messages]
+        asked = next((place for place, role in enumerate(roles) if role not in (_ASSISTANT, _SYSTEM)), len(roles))
+        return [place for place, role in enumerate(roles) if place > asked and role == _ASSISTANT]
 
     def spans(self, answers: Sequence[int]) -> list[str] | None:
         """The text up to the first of `answers`, that answer, the text between it and the next, and so on.
@@ -101,11 +102,6 @@ class _Template:
 
     def _render(self, count: int, header: bool = False) -> str:
         return self.tokenizer.apply_chat_template(self.messages[:count], header, tools=self.tools)
-
-
-def _asks(message: Mapping[str, Any]) -> bool:
-    """Whether the turn is one that the assistant answers."""
-    return message["role"] not in (_ASSISTANT, "system")
 
 
 def _encode(tokenizer: Tokenizer, messages: Messages, tools: Tools, first_learnt: int) -> Turns:

@@ -32,7 +32,7 @@ def save_adapter(
     `trainable_token_indices`, which `AutoPeftModelForCausalLM` finds a place for by the tokenizer's size.
     """
     assert has_adapters(model), "there is nothing to save without adapters"
-    adapters = _adapters(model)
+    adapters = adapters_of(model)
     with folder_atomically(folder) as temporary:
         write_json(temporary / CONFIG_FILE, to_config(model.shape, adapters, base))
         tensors = to_tensors(model.shape, adapters)
@@ -57,7 +57,7 @@ def load_adapter(folder: Path, merge: bool = False) -> LoadedModel:
     return LoadedModel(loaded.model.eval(), Tokenizer.load(folder) if has_own else loaded.tokenizer)
 
 
-def _adapters(model: Decoder) -> Adapters:
+def adapters_of(model: Decoder) -> Adapters:
     """What was learnt, on the CPU."""
     beside = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     tables = {name: table for name in TABLES if isinstance(table := getattr(model, name), TokenRows)}

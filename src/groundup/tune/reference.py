@@ -38,10 +38,13 @@ def reference_of(policy: Decoder) -> Decoder:
 
 
 def share_equal(model: nn.Module, other: nn.Module) -> None:
-    """Let a frozen `model` hold no memory for weights that `other` has, too, under the same names."""
+    """Let a frozen `model` hold no memory for weights that `other` has, too, under the same names.
+
+    What stands beside an adapter goes by the name that it had without one.
+    """
     theirs = dict(other.named_parameters())
     for name, weight in list(model.named_parameters()):
-        twin = theirs.get(name)
+        twin = theirs.get(name.replace(".base.", "."))
         if twin is not None and twin.shape == weight.shape and torch.equal(twin, weight):
             holder, _, own = name.rpartition(".")
             setattr(model.get_submodule(holder), own, twin)
@@ -49,9 +52,13 @@ def share_equal(model: nn.Module, other: nn.Module) -> None:
 
 @torch.no_grad()
 def log_probs_in_parts(model: nn.Module, batch: Batch, temperature: float, rows: int, device: str) -> Tensor:
-    """As `token_log_probs`, (B, T) on the CPU, so many rows at a time."""
+    """As `token_log_probs`, (B, T) on the CPU, so many rows at a time and without dropout."""
+    was_training = model.training
+    model.eval()
     parts = [batch.rows(slice(first, first + rows)).to(device) for first in range(0, len(batch.inputs_BT), rows)]
-    return torch.cat([token_log_probs(model, part, temperature).cpu() for part in parts])
+    found = [token_log_probs(model, part, temperature).cpu() for part in parts]
+    model.train(was_training)
+    return torch.cat(found)
 
 
 @torch.no_grad()

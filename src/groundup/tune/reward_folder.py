@@ -10,16 +10,20 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from groundup.errors import UserError
 from groundup.files import folder_atomically, write_json
+from groundup.interop.adapters import CONFIG_FILE, WEIGHTS_FILE, to_config, to_tensors, with_head
 from groundup.interop.formats import format_of
 from groundup.interop.stored import read_shape
+from groundup.model.adapter_folder import adapter_base, attach, is_adapter
 from groundup.model.decoder import Decoder
-from groundup.model.folder import filled, model_folder, read_tensors, save_companions
+from groundup.model.folder import filled, load, model_folder, read_tensors, save_companions
 from groundup.model.lora import has_adapters, merge_adapters
 from groundup.model.reward import RewardModel
 from groundup.tokenizer import Tokenizer
+from groundup.tune.adapters import adapters_of
 
 ABOUT = "reward.json"
 _HEAD, _WORDS = "score.weight", "lm_head.weight"
@@ -35,14 +39,31 @@ class LoadedReward:
 
 
 def save_reward(
-    folder: Path, model: RewardModel, tokenizer: Tokenizer, about: Mapping[str, Any], card: str = ""
+    folder: Path,
+    model: RewardModel,
+    tokenizer: Tokenizer,
+    about: Mapping[str, Any],
+    card: str = "",
+    base: str | None = None,
 ) -> None:
     """Write the model as `AutoModelForSequenceClassification` reads it, its tokenizer and README.md (the card).
 
     Others read its scores; mean and deviation, by which they become rewards, stand in reward.json with what else
-    there is to say of it: `about`. Adapters are written into the weights. `transformers` looks for a sequence's
-    last token before the padding, which is told by its id: the tokenizer's for padding, else the end of text.
+    there is to say of it: `about`. `transformers` looks for a sequence's last token before the padding, which is
+    told by its id: the tokenizer's for padding, else the end of text. Adapters are written into the weights; or,
+    where `base` says what model they belong to, they and the head alone, as peft writes and reads them (SEQ_CLS).
     """
+    with folder_atomically(folder) as temporary:
+        if base is None:
+            _write_whole(temporary, model, tokenizer)
+        else:
+            _write_adapters(temporary, model, base)
+        write_json(temporary / ABOUT, dict(about) | {"mean": float(model.mean), "std": float(model.std)})
+        text = card or f"# A reward model\n\nBody: {model.shape.family}.\n"
+        save_companions(temporary, model, tokenizer, text, None)
+
+
+def _write_whole(folder: Path, model: RewardModel, tokenizer: Tokenizer) -> None:
     body = _merged(model.body)
     known = format_of(body.shape.family)
     config = known.to_config(body.shape, tokenizer.special_tokens)
@@ -54,22 +75,41 @@ def save_reward(
         "pad_token_id": _padding(tokenizer),
     }
     state = {name: value.detach().cpu() for name, value in body.state_dict().items()}
-    tensors = known.to_tensors(body.shape, state) | {_HEAD: model.head.weight.detach().cpu().contiguous()}
-    with folder_atomically(folder) as temporary:
-        write_json(temporary / "config.json", config | labels)
-        save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
-        write_json(temporary / ABOUT, dict(about) | {"mean": float(model.mean), "std": float(model.std)})
-        save_companions(
-            temporary, model, tokenizer, card or f"# A reward model\n\nBody: {body.shape.family}.\n", None
-        )
+    tensors = known.to_tensors(body.shape, state) | {_HEAD: _head_of(model)}
+    write_json(folder / "config.json", config | labels)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def load_reward(folder: Path | str) -> LoadedReward:
-    """Read a reward model's folder, ours or one that `transformers` wrote, or a run's that holds one in `model/`.
+def _write_adapters(folder: Path, model: RewardModel, base: str) -> None:
+    adapters = adapters_of(model.body)
+    config, tensors = with_head(
+        to_config(model.shape, adapters, base), to_tensors(model.shape, adapters), _head_of(model)
+    )
+    write_json(folder / CONFIG_FILE, config)
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
-    UserError names what is missing or damaged, and where a model gives something else than one number.
+
+def _head_of(model: RewardModel) -> Tensor:
+    return model.head.weight.detach().cpu().contiguous()
+
+
+def load_reward(folder: Path | str, merge: bool = True) -> LoadedReward:
+    """Read a reward model's folder, ours or one that `transformers` or peft wrote, or a run's that has `model/`.
+
+    Of adapters it is the model that they belong to, with the adapters in its weights, or without `merge` beside
+    them. UserError names what is missing or damaged, and where a model gives something else than one number.
     """
     folder = model_folder(Path(folder))
+    if folder.is_file():
+        raise UserError(f"{folder} holds words and no reward model; `groundup reward` makes one of it")
+    model, tokenizer = _read_adapters(folder, merge) if is_adapter(folder) else _read_whole(folder)
+    about = _read_about(folder)
+    model.mean.fill_(about.get("mean", 0.0))
+    model.std.fill_(about.get("std", 1.0))
+    return LoadedReward(model.eval(), tokenizer, about)
+
+
+def _read_whole(folder: Path) -> tuple[RewardModel, Tokenizer]:
     shape = read_shape(folder).model_copy(update={"tied": True})
     tensors = {name: tensor for name, tensor in read_tensors(folder).items() if name != _WORDS}
     if _HEAD not in tensors:
@@ -83,12 +123,20 @@ def load_reward(folder: Path | str) -> LoadedReward:
     body = filled(folder, shape, format_of(shape.family).from_tensors(shape, tensors))
     if not isinstance(body, Decoder):
         raise UserError(f"{folder} holds a {shape.family}; a reward model is made of a decoder")
-    model, about = RewardModel(body), _read_about(folder)
+    model = RewardModel(body)
     with torch.no_grad():
         model.head.weight.copy_(head)
-        model.mean.fill_(about.get("mean", 0.0))
-        model.std.fill_(about.get("std", 1.0))
-    return LoadedReward(model.eval(), Tokenizer.load(folder), about)
+    return model, Tokenizer.load(folder)
+
+
+def _read_adapters(folder: Path, merge: bool) -> tuple[RewardModel, Tokenizer]:
+    loaded = load(adapter_base(folder))
+    model = RewardModel(loaded.model)
+    attach(model.body, folder, model.head.weight)
+    if merge:
+        merge_adapters(model.body)
+    has_own = (folder / "tokenizer.json").is_file()
+    return model, Tokenizer.load(folder) if has_own else loaded.tokenizer
 
 
 def _merged(body: Decoder) -> Decoder:

@@ -54,7 +54,8 @@ def open_reward(spec: str, device: str = "cpu") -> Reward:
         return FunctionReward(str(path), _read_function(path, function or _FUNCTION))
     path = Path(spec)
     if path.is_dir():
-        return ModelReward(load_reward(path), device)
+        # Adapters stay beside the weights, which others may hold too (`reference.share_equal`).
+        return ModelReward(load_reward(path, merge=False), device)
     if not path.is_file():
         raise UserError(
             f"no reward '{spec}'; give a reward model's folder, FILE.py[:FUNCTION] or an executable file"

@@ -24,11 +24,12 @@ _NAMES = {
 def save_policy(job: TuneJob, model: Decoder, figures: dict[str, Any]) -> None:
     """Write RUN/model: a whole model folder, or adapters where only those were trained."""
     start, card = job.start, stage_card(job, figures)
-    if has_adapters(model):
-        save_adapter(job.run.model, model, start.tokenizer, str(start.folder), card)
-        return
     ends = sorted(stop_ids(start.tokenizer))
     sampling = {"temperature": 0.8, "top_k": 50, "eos_token_id": ends[0] if len(ends) == 1 else ends}
+    if has_adapters(model):
+        base = str(model_folder.model_folder(start.folder))
+        save_adapter(job.run.model, model, start.tokenizer, base, card, sampling)
+        return
     model_folder.save(job.run.model, model.cpu(), start.tokenizer, card, sampling)
 
 

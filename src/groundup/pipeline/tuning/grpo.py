@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
+
 from groundup.clock import Clock
 from groundup.objective.base import IGNORED
 from groundup.objective.policy import grpo
@@ -33,6 +35,8 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     refuse_inexact(job)
     check_groups(settings, settings.group, "group")
     extent = extent_of(settings, settings.answers, settings.updates)
+    # An unknown name is refused before anything is written.
+    group_advantages(settings.advantages, torch.zeros(settings.group), settings.group)
     parts = prepare(job, clock)
     without_dropout(parts.policy)
     rounds: Rounds = rounds_of(parts, extent, partial(_make, parts, settings))
@@ -44,7 +48,7 @@ def _make(parts: Parts, settings: GrpoRecipe, number: int, before: Mapping[str, 
     """A group of answers to each question, and how much better than the others each was."""
     began = time.monotonic()
     rollouts = parts.answers(number, settings.group)
-    old_NT, reference_NT = parts.log_probs(parts.policy, rollouts), parts.reference_log_probs(rollouts)
+    old_NT, reference_NT = (parts.log_probs(model, rollouts) for model in (parts.policy, parts.reference))
     rewards_N, targets_NT = rollouts.rewards, rollouts.batch.targets_BT
     advantages_N = group_advantages(settings.advantages, rewards_N, settings.group)
     tensors = {

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
+from groundup.model.folder import model_folder
 from groundup.model.lora import add_adapters
 from groundup.model.vocabulary import grow_vocabulary, train_rows
 from groundup.parallel.processes import Processes
@@ -40,7 +41,7 @@ class Start:
     model: Decoder
     tokenizer: Tokenizer
     folder: Path
-    new_ids: range
+    new_ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class TuneJob:
             return freeze(model, settings.freeze)
         if settings.freeze != "none":
             raise UserError(f"--freeze {settings.freeze} and adapters exclude each other; leave one out")
+        model_folder(self.start.folder)  # refuses a checkpoint: adapters belong to a model that stays
         alpha = settings.lora_alpha or 2.0 * settings.lora
         add_adapters(
             model, settings.lora, alpha, settings.lora_targets, settings.lora_dropout, self.seed("adapters")
@@ -152,4 +154,6 @@ def open_start(settings: TuneRecipe) -> Start:
     known, needed = stored.model.shape.vocabulary_size, tokenizer.vocabulary_size
     if needed > known:
         grow_vocabulary(stored.model, needed)
-    return Start(stored.model, tokenizer, folder, range(known, needed))
+    new_tokens = tokenizer.special_tokens.keys() - stored.tokenizer.special_tokens.keys()
+    new_ids = sorted(tokenizer.special_tokens[token] for token in new_tokens)
+    return Start(stored.model, tokenizer, folder, new_ids)

@@ -59,7 +59,7 @@ def _make(
     beta = steered_beta(settings, before)
     rollouts = parts.answers(number, 1)
     old_NT, values_NT = _old(parts, actor, rollouts)
-    reference_NT = parts.reference_log_probs(rollouts)
+    reference_NT = parts.log_probs(parts.reference, rollouts)
     targets_NT = rollouts.batch.targets_BT
     counted_NT = targets_NT != IGNORED
     rewards_NT = token_rewards(rollouts.rewards, old_NT, reference_NT, counted_NT, beta)

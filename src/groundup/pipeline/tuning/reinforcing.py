@@ -63,28 +63,29 @@ class Parts:
         questions = drawn(self.train, number, self.settings.answers // group, self.job.seed("prompts"))
         return self.writer.write(*repeated(questions, group, self.job.seed(f"answers of round {number}")))
 
-    def reference_log_probs(self, rollouts: Rollouts) -> Tensor:
-        """What the reference thinks of each token of the answers, (N, T)."""
-        return self.log_probs(self.reference, rollouts)
-
     def log_probs(self, model: nn.Module, rollouts: Rollouts) -> Tensor:
         """What a model thinks of each token of the answers, (N, T)."""
         job, temperature = self.job, self.settings.temperature
         with autocast(job.device, job.precision):
             return log_probs_in_parts(model, rollouts.batch, temperature, self.rows_at_once, job.device)
 
+    def mean_kl(self, rollouts: Rollouts) -> float:
+        """How far the policy is from the reference, in nats an answer, by the answers that it wrote."""
+        distance_NT = self.log_probs(self.policy, rollouts) - self.log_probs(self.reference, rollouts)
+        return float(distance_NT.double().sum(1).mean())
+
     @cached_property
     def held_out_prompts(self) -> HeldOutPrompts:
         """What the policy is measured on."""
-        return HeldOutPrompts(
-            self.writer, self.held_out, self.reference_log_probs, self.job.seed("held-out answers")
-        )
+        return HeldOutPrompts(self.writer, self.held_out, self.mean_kl, self.job.seed("held-out answers"))
 
 
 def prepare(job: TuneJob, clock: Clock) -> Parts:
     """Read the prompts, open the judge, and get the policy ready to learn."""
     settings = job.settings_of(RolloutRecipe)
     assert settings.reward is not None, "checked before the run was made"
+    if job.processes is not None:
+        raise UserError(f"{job.recipe.stage} writes answers in one process; start it without torchrun and parallel")
     reward = open_reward(settings.reward, job.device)
     start, most = job.start, job.context - settings.tokens
     examples = read_parts(job, read_prompts)

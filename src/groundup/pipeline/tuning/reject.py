@@ -74,12 +74,11 @@ def _make(parts: Parts, settings: RejectRecipe, number: int, before: Mapping[str
     began = time.monotonic()
     rollouts = parts.answers(number, settings.best_of)
     kept = rollouts.best(settings.best_of)
-    log_probs_NT = parts.log_probs(parts.policy, rollouts) - parts.reference_log_probs(rollouts)
     figures = {
         "round": number,
         **rollouts.figures,
         "best_reward": kept.figures["reward"],
-        "kl": float(log_probs_NT.sum(1).mean()),
+        "kl": parts.mean_kl(rollouts),
         "seconds": time.monotonic() - began,
     }
     return Round({"targets": kept.batch.targets_BT, "inputs_BT": kept.batch.inputs_BT}, figures)

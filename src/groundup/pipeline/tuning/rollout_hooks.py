@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from groundup.pipeline.display import TrainingBar
 from groundup.pipeline.pace import Pace
@@ -35,16 +35,13 @@ class HeldOutPrompts:
 
     writer: Writer
     questions: list[Question]
-    reference_log_probs: Callable[[Rollouts], Tensor]
+    mean_kl: Callable[[Rollouts], float]
     seed: int
 
     def measure(self) -> Measured:
         """Reward, its deviation over prompts, KL in nats an answer, length and ended share; and the answers."""
         rollouts = self.writer.write(*repeated(self.questions[:_MOST_ANSWERED], 1, self.seed))
-        own = sum(sum(item.answer.log_probs) for item in rollouts.items)
-        of_reference = float(self.reference_log_probs(rollouts).double().sum())
-        kl = (own - of_reference) / len(rollouts.items)
-        return Measured({**rollouts.figures, "kl": kl}, rollouts)
+        return Measured({**rollouts.figures, "kl": self.mean_kl(rollouts)}, rollouts)
 
     @staticmethod
     def write(job: TuneJob, step: int, rounds: int, measured: Measured) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,18 +79,20 @@ def chat_app(chat: Chat, host: str, settings: AnswerSettings, system: str = "") 
         answer = await loop.run_in_executor(
             worker, lambda: chat.answer(messages, how, readings.of(asked.conversation))
         )
-        return StreamingResponse(_lines(answer, worker), media_type="application/x-ndjson")
+        return StreamingResponse(_lines(answer, worker, app.state.stopping), media_type="application/x-ndjson")
 
     return app
 
 
-async def _lines(answer: Answer, worker: ThreadPoolExecutor) -> AsyncIterator[str]:
-    """The pieces as they come. When the reader goes away, no further one is computed."""
+async def _lines(answer: Answer, worker: ThreadPoolExecutor, stopping: threading.Event) -> AsyncIterator[str]:
+    """The pieces as they come. When the reader goes away, or the server is stopping, no further one is computed."""
     loop, pieces = asyncio.get_running_loop(), iter(answer)
     if answer.left_out:
         yield _line(left_out=answer.left_out)
     while (piece := await loop.run_in_executor(worker, _next, pieces)) is not None:
         yield _line(piece=piece)
+        if stopping.is_set():
+            return
     yield _line(end="ended" if answer.ended else "cut off")
 
 
