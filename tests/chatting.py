@@ -39,20 +39,20 @@ def random_model(context: int = 128) -> Decoder:
     return model.eval()
 
 
-def reciting_model(text: str, certainty: float = 20.0) -> Decoder:
-    """A model that writes the token at its position in `text`, which may hold special tokens, whatever was before.
+def reciting_model(text: str, times: int = 1) -> Decoder:
+    """A model that writes the token at its position in `text` so many times over, whatever was before.
 
-    Its blocks are the identity, tokens are embedded as nothing and positions as unit vectors, each of which the
-    unembedding takes to its token.
+    The text may hold special tokens. The blocks are the identity, tokens are embedded as nothing and positions as
+    unit vectors, each of which the unembedding takes to its token.
     """
     ids = TOKENIZER.encode(text, allowed_special="all")
     width = 2 * len(ids)
-    model = build(_shape("gpt2", len(ids), width), seed=1)
+    model = build(_shape("gpt2", times * len(ids), width), seed=1)
     with torch.no_grad():
         model.embedding.weight.zero_()
-        model.positions.weight.copy_(torch.eye(len(ids), width))
+        model.positions.weight.copy_(torch.eye(len(ids), width).repeat(times, 1))
         model.unembedding.weight.zero_()
-        model.unembedding.weight[torch.tensor(ids), torch.arange(len(ids))] = certainty
+        model.unembedding.weight[torch.tensor(ids), torch.arange(len(ids))] = 20.0
     return model.eval()
 
 

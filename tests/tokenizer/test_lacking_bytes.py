@@ -4,12 +4,14 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tokenizers
 
 from groundup.errors import UserError
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.alphabet import to_characters
+from groundup.tokenizer.encode import PlainEncoder
 
 LACKING = b"\x04\x1d\xc0\xf1\xff"
 WHOLE = Tokenizer.train(["to be or not to be, that is the question " * 3], 300, "gpt2")
@@ -32,13 +34,15 @@ def write(folder: Path, lacking: bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    "text", ["that is", "to \x04be,\x1d or\x1d \x04\x04not", "\x04", "é\x04 日本 \U000f1234", ""]
+    "text", ["that is", "to \x04be,\x1d or\x1d \x04\x04not", "\x04", "é\x04 日本 \U000f1234", "to \x1d,\x04 ,", ""]
 )
 def test_ids_are_those_of_the_library(text: str, tmp_path: Path) -> None:
     ours = Tokenizer.load(write(tmp_path, LACKING))
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     ids = ours.encode_ordinary(text)
     assert ids == theirs.encode(text).ids == ours.encode_array(text).tolist()
+    plain = np.empty(len(text.encode()), np.uint32)
+    assert plain[: PlainEncoder(ours.definition).encode(text.encode(), plain)].tolist() == ids
     left = text.translate({4: None, 0x1D: None})
     assert ours.decode(ids) == left
     places = ours.encode_with_offsets(text)[1]

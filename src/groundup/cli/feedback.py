@@ -60,10 +60,8 @@ def feedback(
             print(json.dumps(figures, ensure_ascii=False))
             return 0
         if export is not None:
-            undecided = f", {figures['undecided']} pairs without a majority" if majority else ""
-            print(
-                f"{figures['pairs']} pairs in {export}; left out: {figures['ties']} without a preference{undecided}"
-            )
+            undecided = f", {figures['undecided']} pairs of answers without a majority" if majority else ""
+            print(f"{figures['pairs']} pairs in {export}; {figures['ties']} judgements without one{undecided}")
         for line in pipeline.told(figures) if summary else ():
             print(line)
         return 0

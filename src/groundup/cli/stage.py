@@ -131,13 +131,14 @@ def _given(asked: Asked) -> dict[str, Any]:
 
 def _start(asked: Asked, recipe: "Recipe | None", folder: Path, nproc: int) -> int:
     """The same in many processes, each of which trains the recipe that the run's folder holds."""
+    from groundup.pipeline.build import undone_if_refused
     from groundup.pipeline.launch import start_processes
     from groundup.pipeline.tuning.run import prepare
+    from groundup.run import Run
 
-    if recipe is not None:
-        prepare(recipe, folder)
-    arguments = ["train", "--resume", "--out", str(folder), *(["--json"] if asked.as_json else [])]
-    return start_processes(arguments, nproc, 0, folder)
+    with undone_if_refused(Run(folder) if recipe is None else prepare(recipe, folder)):
+        arguments = ["train", "--resume", "--out", str(folder), *(["--json"] if asked.as_json else [])]
+        return start_processes(arguments, nproc, 0, folder)
 
 
 def follow(work: Callable[[Any], dict[str, Any]], again: str, as_json: bool) -> int:

@@ -58,8 +58,8 @@ def _read(
         run, checkpoint = _find(source, step, warn)
         if run.recipe.stage != "pretrain":
             raise UserError(
-                f"{run.folder} is a run of {run.recipe.stage}, whose checkpoints are not read; its model is {run.model}, "
-                "and `groundup merge` makes a whole model of adapters"
+                f"{run.folder} is a run of {run.recipe.stage}, whose checkpoints are not read; its model is "
+                f"{run.model}, and `groundup merge` makes a whole model of adapters"
             )
         try:
             model = whole_model(checkpoint, Shape(**run.read_json(run.plan_file)["shape"]))

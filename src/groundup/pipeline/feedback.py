@@ -121,7 +121,7 @@ class _Writer:
         self._chat, self._settings, self._stopping = chat, settings, stopping
 
     def write(self, question: Question) -> list[Answer] | None:
-        """The answers; None where it was stopped; UserError where the model always says the same, or nothing, or the prompt is too long."""
+        """The answers, or None if stopped; UserError where there are too few, or the prompt is too long."""
         settings, found = self._settings, dict[str, Answer]()
         reading = self._chat.new_reading()
         for number in range(_TRIES * settings.num_answers):

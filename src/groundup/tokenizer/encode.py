@@ -1,6 +1,6 @@
 """Text to ids: the plain way, which is what the C++ (`native/encode.inc`) does, and the choice between the two."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise, starmap
@@ -16,8 +16,6 @@ from groundup.tokenizer.pretokenize import PATTERNS, as_bytes, as_text, sure_cut
 from groundup.tokenizer.splits import splitter_in_turn
 
 Ids = NDArray[np.uint32]
-NO_TOKEN = (1 << 32) - 1
-"""What encoders give in the place of a byte that has no id (`Definition.lacking`)."""
 _SHIFT = 32
 _LOW = (1 << _SHIFT) - 1
 _NEVER = 1 << 62  # the rank of a pair that does not merge
@@ -96,20 +94,38 @@ class NativeEncoder:
         self._encoder = self._native.new_encoder(
             b"".join(tokens),
             np.cumsum([0, *map(len, tokens)], dtype=np.uint64),
-            np.array([ids.get(token, NO_TOKEN) for token in tokens], np.uint32),
+            np.array([ids.get(token, 0) for token in tokens], np.uint32),  # no piece has a byte without an id
             merges,
             definition.whole_pieces,
         )
         self._pattern = native_pattern(definition.patterns)
-        self._split = splitter_in_turn(definition.patterns)
+        self._split = _splitter(definition)
+        self._lacking = definition.lacking
         self.cuts = self._pattern is not None
 
     def encode(self, text: bytes | memoryview, out: Ids) -> int:
         """See `Encoder`."""
         native.check_size(text)
-        if self._pattern is not None:
+        if self._pattern is not None and not self._lacking:
             return self._native.encode(self._encoder, self._pattern, text, out)
-        return self._native.encode_given(self._encoder, text, piece_ends(self._split(as_text(bytes(text)))), out)
+        pieces = self._split(as_text(bytes(text)))
+        if self._lacking:
+            text = as_bytes("".join(pieces))
+        return self._native.encode_given(self._encoder, text, piece_ends(pieces), out)
+
+
+def _splitter(definition: Definition) -> Callable[[str], list[str]]:
+    """A function that cuts a text into pieces, and leaves out of them the bytes that have no token."""
+    split, lacking = splitter_in_turn(definition.patterns), definition.lacking
+
+    def split_and_leave_out(text: str) -> list[str]:
+        pieces, data = split(text), as_bytes(text)
+        if len(data.translate(None, lacking)) == len(data):
+            return pieces
+        left = (as_text(as_bytes(piece).translate(None, lacking)) for piece in pieces)
+        return [piece for piece in left if piece]
+
+    return split_and_leave_out if lacking else split
 
 
 def native_pattern(patterns: Sequence[str]) -> int | None:
@@ -128,7 +144,7 @@ class PlainEncoder:
 
     def __init__(self, definition: Definition) -> None:
         self._pieces = PieceEncoder(definition)
-        self._split = splitter_in_turn(definition.patterns)
+        self._split = _splitter(definition)
         self.cuts = native_pattern(definition.patterns) is not None
 
     def encode(self, text: bytes | memoryview, out: Ids) -> int:
@@ -147,7 +163,7 @@ class PieceEncoder(dict[str, tuple[int, ...]]):
     def __init__(self, definition: Definition) -> None:
         super().__init__()
         ids = definition.ids
-        self._byte_ids = [ids.get(bytes([byte]), NO_TOKEN) for byte in range(256)]
+        self._byte_ids = [ids.get(bytes([byte]), 0) for byte in range(256)]
         self._whole_pieces = ids if definition.whole_pieces else {}
         self._ranks = {
             ids[left] << _SHIFT | ids[right]: rank for rank, (left, right) in enumerate(definition.merges)

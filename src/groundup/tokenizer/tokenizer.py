@@ -22,7 +22,7 @@ from groundup.tokenizer.alphabet import BYTES_IN_ORDER, to_characters
 from groundup.tokenizer.chat import apply_chat_template, choose_template
 from groundup.tokenizer.decode import Decoder
 from groundup.tokenizer.definition import Definition, Usage, end_of_text, standard_vocabulary
-from groundup.tokenizer.encode import NO_TOKEN, Ids, encode_parts, make_encoder
+from groundup.tokenizer.encode import Ids, encode_parts, make_encoder
 from groundup.tokenizer.files import read_definition, write_definition
 from groundup.tokenizer.learn import Document, Options, learn_merges
 from groundup.tokenizer.native import TIES
@@ -180,11 +180,11 @@ class Tokenizer:
         data = self._prepared(as_utf8(text))
         if out is None:
             ids = np.empty(len(data), np.uint32)
-            count = self._encode_prepared(data, ids, threads)
+            count = encode_parts(self._encoder, data, ids, threads)
             return ids[:count] if len(data) > _VIEWED_BYTES else ids[:count].copy()
         if out.dtype != np.uint32 or out.ndim != 1 or len(out) < len(data) or not out.flags.c_contiguous:
             raise UserError(f"out must be a row of uint32 with room for {len(data)} ids, one for each byte")
-        return out[: self._encode_prepared(data, out, threads)]
+        return out[: encode_parts(self._encoder, data, out, threads)]
 
     def encode_batch(
         self,
@@ -254,20 +254,11 @@ class Tokenizer:
         for text, token in special.cut_out(data, allowed):
             prepared = self._prepared(text, spaced=first)
             ids = np.empty(len(prepared), np.uint32)
-            parts.append(ids[: self._encode_prepared(prepared, ids, threads)])
+            parts.append(ids[: encode_parts(self._encoder, prepared, ids, threads)])
             if token is not None:
                 parts.append(np.array([self._definition.special_tokens[token]], np.uint32))
             first = True
         return np.concatenate(parts)
-
-    def _encode_prepared(self, prepared: bytes, out: Ids, threads: int) -> int:
-        """`encode_parts`, without the bytes that have no token."""
-        count = encode_parts(self._encoder, prepared, out, threads)
-        if not self._definition.lacking:
-            return count
-        kept = out[:count][out[:count] != NO_TOKEN]
-        out[: len(kept)] = kept
-        return len(kept)
 
     def _prepared(self, data: bytes, spaced: bool = True) -> bytes:
         """The text as the definition changes it before it is cut."""

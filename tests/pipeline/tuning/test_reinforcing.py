@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from groundup.model.registry import build
 from groundup.model.reward import RewardModel
 from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.reject import sample_only
-from groundup.pipeline.tuning.run import tune
+from groundup.pipeline.tuning.run import resume_tuning, tune
 from groundup.recipe import Recipe, load
-from groundup.run import read_rows
+from groundup.run import Run, read_rows
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.templates import with_template
@@ -27,9 +28,7 @@ from groundup.tune.reward_folder import save_reward
 
 Stage = Callable[..., dict[str, Any]]
 # How many lower-case letters: a random model over bytes writes about one among eight.
-LETTERS = (
-    "def reward(prompt, completion):\n    return sum(c in 'abcdefghijklmnopqrstuvwxyz' for c in completion)\n"
-)
+LETTERS = "def reward(prompt, completion):\n    return sum('a' <= c <= 'z' for c in completion)\n"
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +111,7 @@ def test_the_first_step_of_a_round_finds_the_chances_that_it_was_written_with(
 
 
 def test_a_dear_reference_keeps_the_policy_near(run_stage: Stage) -> None:
-    near, far = (run_stage("ppo", folder=str(kl), **SHORT, kl=kl)["after"]["kl"] for kl in (10.0, 0.0))
+    near, far = (run_stage("grpo", folder=str(kl), **SHORT, kl=kl)["after"]["kl"] for kl in (3.0, 0.0))
     assert near < 0.5 * far
 
 
@@ -121,7 +120,7 @@ def test_beta_is_steered_by_the_rounds_before(run_stage: Stage, tmp_path: Path) 
     run_stage("grpo", **SHORT, kl=0.5, kl_target=0.2, kl_horizon=16.0)
     found = rounds(tmp_path)
     expected = 0.5
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         expected *= 1 + max(-0.2, min(0.2, before["kl"] / 0.2 - 1))
         assert after["beta"] == pytest.approx(expected)
     assert found[0]["beta"] == 0.5
@@ -179,6 +178,24 @@ def test_the_best_answers_can_be_written_without_learning(start: Path, tmp_path:
     assert not (tmp_path / "recipe.toml").exists()
     with pytest.raises(UserError, match="exists already"):
         sample_only(recipe, file, display)
+
+
+def test_a_judge_that_fails_loses_nothing(run_stage: Stage, start: Path, tmp_path: Path) -> None:
+    """It fails in the second round; mended, the run goes on from there to the end that it would have come to."""
+    rule, broken = (
+        tmp_path / "rule.py",
+        LETTERS.replace("return", "1 / (len(calls.append(1) or calls) != 45); return"),
+    )
+    fields = {**SHORT, "reward": str(rule)}
+    rule.write_text("calls = []\n" + broken)
+    with pytest.raises(UserError, match=r"prompts\.jsonl.*ZeroDivisionError.*--resume"):
+        run_stage("grpo", **fields)
+    rule.write_text(LETTERS)
+    resume_tuning(Run.open(tmp_path / "run"), Display(Console(file=io.StringIO())))
+    run_stage("grpo", folder="whole", **fields)
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("run", "whole")]
+    assert weights[0] == weights[1]
+    assert len(rounds(tmp_path)) == 3
 
 
 @pytest.mark.parametrize(

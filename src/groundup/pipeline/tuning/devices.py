@@ -35,13 +35,12 @@ def lay_out_job(
     recipe, shape = job.recipe.model_copy(deep=True), job.start.model.shape
     recipe.model.family = shape.family
     sizes = group_sizes(recipe.parallel, job.processes.world_size)
-    is_plain = recipe.stage == "sft" and not job.settings.lora
-    if not is_plain and (
-        sizes.tensor > 1 or sizes.context > 1 or sizes.pipeline > 1 or recipe.parallel.expert > 1
-    ):
+    whole = _kept_whole(job)
+    if wrong := [name for name in whole if getattr(sizes, name) > 1]:
         raise UserError(
-            f"{recipe.stage}{' with adapters' if job.settings.lora else ''} keeps every block and sequence whole; "
-            "leave parallel.tensor, context, pipeline and expert at 1, and divide weights by parallel.zero"
+            f"{recipe.stage}{' of adapters' if job.settings.lora else ''} cannot have parallel.{wrong[0]}="
+            f"{getattr(sizes, wrong[0])}; use {' and '.join(f'parallel.{name}=1' for name in whole)}, and "
+            "parallel.zero to divide weights"
         )
     share = settings.batch_size // sizes.data
     settings = settings.model_copy(update={"micro_batch": math.gcd(settings.micro_batch or share, share) or 1})
@@ -60,6 +59,13 @@ def lay_out_job(
     )
     devices.load(model.state_dict())
     return devices
+
+
+def _kept_whole(job: TuneJob) -> tuple[str, ...]:
+    """The groups of devices over which this stage cannot be divided: matrices, sequences, layers."""
+    if job.settings.lora or job.recipe.stage == "reward":
+        return "tensor", "context", "pipeline"
+    return () if job.recipe.stage == "sft" else ("context", "pipeline")
 
 
 def take_trained(job: TuneJob, model: nn.Module, state: TrainState) -> None:

@@ -85,7 +85,7 @@ def prepare(job: TuneJob, clock: Clock) -> Parts:
     settings = job.settings_of(RolloutRecipe)
     assert settings.reward is not None, "checked before the run was made"
     if job.processes is not None:
-        raise UserError(f"{job.recipe.stage} writes answers in one process; start it without torchrun and parallel")
+        raise UserError(f"{job.recipe.stage} writes its answers in one process; start it without torchrun")
     reward = open_reward(settings.reward, job.device)
     start, most = job.start, job.context - settings.tokens
     examples = read_parts(job, read_prompts)

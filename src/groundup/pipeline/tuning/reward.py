@@ -56,7 +56,8 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     }
     about = scores.as_json() | {"examples": len(train_examples), "start": figures["start"]}
     if job.is_first:
-        save_reward(job.run.model, model.cpu(), job.start.tokenizer, about, stage_card(job, figures))
+        base = str(job.start.folder) if job.settings.lora else None
+        save_reward(job.run.model, model.cpu(), job.start.tokenizer, about, stage_card(job, figures), base)
     clock.lap("finish")
     job.display.say(
         f"done: {scores.accuracy:.1%} of {scores.pairs:,} held-out pairs right (95 % interval "

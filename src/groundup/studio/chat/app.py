@@ -85,7 +85,7 @@ def chat_app(chat: Chat, host: str, settings: AnswerSettings, system: str = "") 
 
 
 async def _lines(answer: Answer, worker: ThreadPoolExecutor, stopping: threading.Event) -> AsyncIterator[str]:
-    """The pieces as they come. When the reader goes away, or the server is stopping, no further one is computed."""
+    """The pieces as they come. When the reader goes away, or the server ends, no further one is computed."""
     loop, pieces = asyncio.get_running_loop(), iter(answer)
     if answer.left_out:
         yield _line(left_out=answer.left_out)

@@ -81,7 +81,14 @@
     const mine = running;
     const item = add("assistant", "");
     const text = item.querySelector(".text");
-    let end = "stopped";
+    let [written, drawing, end] = ["", 0, "stopped"];
+    // Once a frame at most, however fast the model is.
+    const draw = () => {
+      const follow = isNearEnd();
+      drawing = 0;
+      text.textContent = written;
+      if (follow) scrollToEnd();
+    };
     item.classList.add("writing");
     tell(said, "writing");
     showState();
@@ -89,11 +96,10 @@
     try {
       for await (const line of lines(await request(mine.signal))) {
         if (mine !== running) return; // a new chat has begun
-        const follow = isNearEnd();
         if (line.left_out) note(item, "left_out", { count: line.left_out });
-        if (line.piece) text.append(line.piece);
         if (line.end) end = line.end;
-        if (follow) scrollToEnd();
+        written += line.piece || "";
+        drawing ||= requestAnimationFrame(draw);
       }
       if (end === "stopped") throw new TypeError("the reply has no end");
       tell(said, "finished");
@@ -103,10 +109,12 @@
       else if (error instanceof RangeError) tell(said, "wrong", { error: error.message }, true);
       else tell(said, "lost", {}, true);
     }
+    cancelAnimationFrame(drawing);
+    draw();
     if (end === "cut off") note(item, "cut", {});
     running = null;
     item.classList.remove("writing");
-    if (text.textContent) messages.push({ role: "assistant", content: text.textContent });
+    if (written) messages.push({ role: "assistant", content: written });
     else takeBack(item);
     showState();
   }

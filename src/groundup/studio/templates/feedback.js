@@ -56,7 +56,7 @@
     bar.value = progress.done;
     tell(get("count"), "progress", progress);
     tell(get("who"), "rater", { rater });
-    get("undo").disabled = !progress.last;
+    get("undo").hidden = !progress.last;
   }
 
   async function next() {
