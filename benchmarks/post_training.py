@@ -218,7 +218,7 @@ WAYS: dict[str, tuple[str, tuple[object, ...], tuple[float, ...]]] = {
 
 
 def frontier(bench: Bench) -> Figures:
-    """Reward against KL of PPO, GRPO and DPO at several prices of a nat, beside best of n; and what is overdone."""
+    """Reward against KL of PPO, GRPO and DPO at several prices of a nat, and best of n; and what is overdone."""
     taught, judge = bench.taught(), bench.judge()
     names: dict[str, list[str]] = {"PPO without price": ["ppo-free"], "PPO with target": ["ppo-target"]}
     outcomes: Figures = {}

@@ -98,7 +98,9 @@ class PolicyRecipe(RolloutRecipe):
     kl_target: float | None = Field(
         default=None, gt=0, description="the nats an answer that beta is steered towards; none: beta stays"
     )
-    kl_horizon: float = Field(default=10_000.0, gt=0, description="answers in which beta is steered")
+    kl_horizon: float | None = Field(
+        default=None, gt=0, description="answers in which beta is steered; default: those of four rounds"
+    )
     kl_limit: float | None = Field(default=None, gt=0, description="end at more nats an answer than this")
     schedule: Literal["linear", "cosine", "trapezoid", "wsd", "constant"] = Field(default="constant")
     epsilon: float = Field(default=1e-5, gt=0, description="of AdamW: advantages are small at first")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from groundup.cli.main import main
 from groundup.model import folder as model_folder
@@ -94,3 +95,22 @@ def test_the_verbs_say_what_is_missing(
     assert main(["reject", "start", "prompts.jsonl", "--reward", "demo:pleasant", "--sample-only"]) == 2
     assert "--out FILE.jsonl" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_share_the_answering_and_learn_as_one(
+    start: list[str | Path], groundup: Groundup, tmp_path: Path
+) -> None:
+    """Though weights are divided, so that sums come out otherwise in the last digit."""
+    options = "--tokens 8 --rounds 2 --lr 1e-3 --set train.threads=1 --set train.validations=1".split()
+    options += "--set ppo.answers=16 --set ppo.batch_size=8 --set ppo.updates=1".split()
+    one = groundup("ppo", *start, *options, "--out", "one")
+    assert one.returncode == 0, one.stderr
+    two = groundup("ppo", *start, *options, "--nproc", "2", "--set", "parallel.zero=3", "--out", "two")
+    assert two.returncode == 0, two.stderr
+    found, expected = (rows(tmp_path / name / "rounds.jsonl") for name in ("two", "one"))
+    assert [row["reward"] for row in found] == [row["reward"] for row in expected]
+    assert found[1]["kl"] == pytest.approx(expected[1]["kl"], rel=1e-3)
+    assert found[1]["kl"] > 0
+    saved = [model_folder.load_weights(tmp_path / name) for name in ("one", "two")]
+    for one_weight, other in zip(saved[0].parameters(), saved[1].parameters(), strict=True):
+        assert torch.allclose(one_weight, other, rtol=1e-3, atol=1e-4)

@@ -17,9 +17,17 @@ def test_without_a_target_the_price_stays() -> None:
 )
 def test_the_price_moves_by_the_error_clipped_to_a_fifth(kl: float, error: float) -> None:
     """Ziegler et al. 2019, section 2.2; 512 answers of a horizon of 10,000."""
-    control = KlControl.of(PpoRecipe(kl=0.2, kl_target=6.0))
+    control = KlControl.of(PpoRecipe(kl=0.2, kl_target=6.0, kl_horizon=10_000))
     control.update(kl, 512)
     assert control.beta == pytest.approx(0.2 * (1 + error * 512 / 10_000))
+
+
+def test_without_a_horizon_a_round_moves_it_by_a_twentieth_at_most() -> None:
+    """Whatever the number of its answers."""
+    for answers in (16, 256):
+        control = KlControl.of(PpoRecipe(kl=0.2, kl_target=6.0, answers=answers))
+        control.update(100.0, answers)
+        assert control.beta == pytest.approx(0.2 * 1.05)
 
 
 @given(st.floats(0.5, 20.0))

@@ -31,6 +31,7 @@ def grpo(
     set_: stage.SetOption = None,
     out: stage.OutOption = None,
     seed: stage.SeedOption = None,
+    nproc: stage.NprocOption = None,
     resume: stage.ResumeOption = False,
     as_json: stage.JsonOption = False,
 ) -> int:
@@ -52,4 +53,4 @@ def grpo(
         "lr": lr,
     }
     fields |= lora_fields(lora, freeze, full)
-    return run_stage(Asked("grpo", fields, recipe, set_, out, seed, resume, as_json))
+    return run_stage(Asked("grpo", fields, recipe, set_, out, seed, resume, as_json, nproc))

@@ -32,6 +32,7 @@ def ppo(
     set_: stage.SetOption = None,
     out: stage.OutOption = None,
     seed: stage.SeedOption = None,
+    nproc: stage.NprocOption = None,
     resume: stage.ResumeOption = False,
     as_json: stage.JsonOption = False,
 ) -> int:
@@ -51,4 +52,4 @@ def ppo(
         "lr": lr,
     }
     fields |= lora_fields(lora, freeze, full)
-    return run_stage(Asked("ppo", fields, recipe, set_, out, seed, resume, as_json))
+    return run_stage(Asked("ppo", fields, recipe, set_, out, seed, resume, as_json, nproc))

@@ -33,6 +33,7 @@ def reject(
     set_: stage.SetOption = None,
     out: stage.OutOption = None,
     seed: stage.SeedOption = None,
+    nproc: stage.NprocOption = None,
     resume: stage.ResumeOption = False,
     as_json: stage.JsonOption = False,
 ) -> int:
@@ -50,7 +51,7 @@ def reject(
         "lr": lr,
     }
     fields |= lora_fields(lora, freeze, full)
-    asked = Asked("reject", fields, recipe, set_, out, seed, resume, as_json)
+    asked = Asked("reject", fields, recipe, set_, out, seed, resume, as_json, nproc)
     if not sample_only:
         return run_stage(asked)
     if out is None or resume:

@@ -21,4 +21,6 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _frozen(model: nn.Module) -> set[str]:
-    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    """By every name: two parts of a model may share what neither of them learns."""
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in parameters if not parameter.requires_grad}

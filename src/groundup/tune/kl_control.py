@@ -21,8 +21,8 @@ class KlControl:
 
     @classmethod
     def of(cls, settings: PolicyRecipe) -> Self:
-        """As the recipe says."""
-        return cls(settings.kl, settings.kl_target, settings.kl_horizon)
+        """As the recipe says; where it says no horizon, beta moves by up to a twentieth in a round."""
+        return cls(settings.kl, settings.kl_target, settings.kl_horizon or 4.0 * settings.answers)
 
     def update(self, kl: float, answers: int) -> None:
         """Told the mean KL divergence of so many answers, in nats an answer."""

@@ -109,7 +109,7 @@ class Rollouts:
         return type(self)(items, self.missing_end)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Writer:
     """Who answers and who judges."""
 

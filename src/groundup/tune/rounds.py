@@ -56,7 +56,8 @@ class Rounds:
     """The trainer's batches, (count, 1) int64: rows of the round that is `current`.
 
     `make` is given the number of a round, counted from 0, and the figures of the one before. `oldest_step` says
-    from which step on a run may be continued, None while nothing is saved: rounds before it are forgotten.
+    from which step on a run may be continued, None while nothing is saved: rounds before it are forgotten. Of many
+    processes, which all make the same rounds, one `writes`.
     """
 
     def __init__(
@@ -67,9 +68,10 @@ class Rounds:
         seed: int,
         make: Callable[[int, Mapping[str, Any] | None], Round],
         oldest_step: Callable[[], int | None] = lambda: None,
+        writes: bool = True,
     ):
         self._folder, self._file, self.extent, self._seed = folder, figures_file, extent, seed
-        self._make, self._oldest_step = make, oldest_step
+        self._make, self._oldest_step, self._writes = make, oldest_step, writes
         self._number: int | None = None
         self.current = Round({}, {})
 
@@ -95,10 +97,13 @@ class Rounds:
             self.current = self._read(number)
         else:
             self.current = self._make(number, earlier[-1] if earlier else None)
+        self._number = number
+        if not self._writes:
+            return
+        if not is_begun:
             self._write(number)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in (*earlier, self.current.figures)]
         write_atomically(self._file, "".join(lines))
-        self._number = number
         self._forget()
 
     def _path(self, number: int) -> Path:

@@ -1,14 +1,18 @@
 """A stage on many devices: what was arranged on one is laid out over them, and put together again in the end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
+import torch
+import torch.distributed as dist
 from torch import nn
 
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
 from groundup.objective import Objective
+from groundup.parallel.divided import whole
 from groundup.parallel.grid import Grid
 from groundup.parallel.many import ManyDevices
 from groundup.pipeline.tuning.job import TuneJob
@@ -18,6 +22,7 @@ from groundup.train import checkpoints
 from groundup.train.checkpoints import TrainState
 from groundup.train.step import lay_out
 from groundup.train.trained import load_trained
+from groundup.tune.rollouts import Question, Rollout, Rollouts, Writer
 
 
 def lay_out_job(
@@ -63,7 +68,7 @@ def lay_out_job(
 
 def _kept_whole(job: TuneJob) -> tuple[str, ...]:
     """The groups of devices over which this stage cannot be divided: matrices, sequences, layers."""
-    if job.settings.lora or job.recipe.stage == "reward":
+    if job.settings.lora or job.recipe.stage not in {"sft", "dpo"}:
         return "tensor", "context", "pipeline"
     return () if job.recipe.stage == "sft" else ("context", "pipeline")
 
@@ -71,3 +76,33 @@ def _kept_whole(job: TuneJob) -> tuple[str, ...]:
 def take_trained(job: TuneJob, model: nn.Module, state: TrainState) -> None:
     """Give the model of one process what all of them have trained, from their last checkpoint."""
     load_trained(model, checkpoints.load_weights(job.run.checkpoints / f"step-{state.kept_step}"))
+
+
+@dataclass
+class SharedWriter(Writer):
+    """Each process answers some of the questions, and all get all answers.
+
+    While `devices` train, the model that writes is part of `trained`, a whole copy in each process, which first
+    takes the weights that they have come to.
+    """
+
+    trained: nn.Module | None = None
+    devices: ManyDevices | None = None
+
+    def write(self, questions: Sequence[Question], seeds: Sequence[int]) -> Rollouts:
+        """As one process would; all must ask the same."""
+        if self.devices is not None and self.trained is not None:
+            _copy_weights(self.devices.trained, self.trained)
+        rank, size = dist.get_rank(), dist.get_world_size()
+        own = super().write(questions[rank::size], seeds[rank::size]) if rank < len(questions) else None
+        parts: list[list[Rollout]] = [[] for _ in range(size)]
+        dist.all_gather_object(parts, own.items if own else [])
+        items = [parts[place % size][place // size] for place in range(len(questions))]
+        return Rollouts(items, self.manner.missing_end)
+
+
+@torch.no_grad()
+def _copy_weights(divided: nn.Module, model: nn.Module) -> None:
+    own = model.state_dict()
+    for name, tensor in divided.state_dict().items():
+        own[name].copy_(whole(tensor))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from groundup.clock import Clock
+from groundup.model.decoder import Decoder
 from groundup.objective.base import IGNORED
 from groundup.objective.policy import grpo
 from groundup.objective.statistics import Statistics
@@ -41,7 +42,12 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     without_dropout(parts.policy)
     rounds: Rounds = rounds_of(parts, extent, partial(_make, parts, settings))
     objective = grpo(settings, partial(look_up, rounds), statistics, lambda: rounds.current.figures["beta"])
-    return learn(parts, parts.policy, objective, rounds, clock, statistics)
+
+    def arrange(decoder: Decoder) -> Decoder:
+        without_dropout(decoder)
+        return job.arranged(decoder)
+
+    return learn(parts, parts.policy, objective, rounds, clock, statistics, arrange)
 
 
 def _make(parts: Parts, settings: GrpoRecipe, number: int, before: Mapping[str, Any] | None) -> Round:

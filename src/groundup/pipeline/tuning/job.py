@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
 from groundup.model.folder import model_folder
 from groundup.model.lora import add_adapters
 from groundup.model.vocabulary import grow_vocabulary, train_rows
-from groundup.parallel.processes import Processes
+from groundup.parallel.processes import Processes, share
 from groundup.pipeline.display import Display
 from groundup.pipeline.stored_models import open_model
 from groundup.plan.hardware import Precision
@@ -59,6 +59,10 @@ class TuneJob:
     def is_first(self) -> bool:
         """Whether this process writes: the log, metrics, the model."""
         return self.processes is None or self.processes.rank == 0
+
+    def of_first(self, value: Any) -> Any:
+        """What the first process has for it, in all of them: they must all ask."""
+        return value if self.processes is None else share(value)
 
     @property
     def settings(self) -> TuneRecipe:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from groundup.clock import Clock
 from groundup.model.actor_critic import ActorCritic
+from groundup.model.decoder import Decoder
 from groundup.objective.base import IGNORED
 from groundup.objective.log_probs import log_probs_of
 from groundup.objective.policy import ppo
@@ -43,12 +44,18 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     refuse_inexact(job)
     extent = extent_of(settings, settings.answers, settings.updates)
     parts = prepare(job, clock)
-    critic = None if settings.share_trunk else twin_of(parts.policy)
-    actor = ActorCritic(parts.policy, critic).to(job.device)
-    without_dropout(actor)
+
+    def with_critic(policy: Decoder) -> ActorCritic:
+        actor = ActorCritic(policy, None if settings.share_trunk else twin_of(policy))
+        without_dropout(actor)
+        return actor
+
+    actor = with_critic(parts.policy).to(job.device)
     rounds = rounds_of(parts, extent, partial(_make, parts, actor, settings))
     objective = ppo(settings, partial(look_up, rounds), statistics)
-    return learn(parts, actor, objective, rounds, clock, statistics)
+    return learn(
+        parts, actor, objective, rounds, clock, statistics, lambda decoder: with_critic(job.arranged(decoder))
+    )
 
 
 def _make(

@@ -84,8 +84,6 @@ def prepare(job: TuneJob, clock: Clock) -> Parts:
     """Read the prompts, open the judge, and get the policy ready to learn."""
     settings = job.settings_of(RolloutRecipe)
     assert settings.reward is not None, "checked before the run was made"
-    if job.processes is not None:
-        raise UserError(f"{job.recipe.stage} writes its answers in one process; start it without torchrun")
     reward = open_reward(settings.reward, job.device)
     start, most = job.start, job.context - settings.tokens
     examples = read_parts(job, read_prompts)
@@ -106,7 +104,8 @@ def prepare(job: TuneJob, clock: Clock) -> Parts:
     if isinstance(reward, ModelReward):
         share_equal(reward.model.body, reference)
     manner = Manner(settings.tokens, settings.temperature, settings.missing_end)
-    writer = Writer(policy, start.tokenizer, reward, manner)
+    kind = Writer if job.processes is None else _shared_writer()
+    writer = kind(policy, start.tokenizer, reward, manner)
     return Parts(job, settings, policy, reference, writer, train_questions, held_out, skipped, frozen)
 
 
@@ -168,7 +167,7 @@ def rounds_of(parts: Parts, extent: Extent, make: Callable[[int, Mapping[str, An
         return checkpoints.read_state(kept[-1]).step if kept else None
 
     folder, file = run.folder / "rollouts", run.folder / "rounds.jsonl"
-    return Rounds(folder, file, extent, parts.job.seed("order"), make, oldest_step)
+    return Rounds(folder, file, extent, parts.job.seed("order"), make, oldest_step, parts.job.is_first)
 
 
 def look_up(rounds: Rounds, windows: npt.NDArray[np.int64]) -> PolicyBatch:
@@ -186,26 +185,41 @@ def learn(
     rounds: Rounds,
     clock: Clock,
     statistics: Statistics | None = None,
+    arrange: Callable[[Decoder], nn.Module] | None = None,
 ) -> dict[str, Any]:
-    """Let `model`, which is the policy or holds it, go through the rounds; save the policy; the outcome."""
+    """Let `model`, which is the policy or holds it, go through the rounds; save the policy; the outcome.
+
+    `arrange` makes of the stage's decoder what `model` is, where that is not just the policy.
+    """
     job, run = parts.job, parts.job.run
     held_out = parts.held_out_prompts
-    before = next(read_rows(run.folder / "heldout.jsonl"), None) or held_out.write(job, 0, 0, held_out.measure())
+    known = job.of_first(next(read_rows(run.folder / "heldout.jsonl"), None))
+    before = known or held_out.write(job, 0, 0, held_out.measure())
     job.display.say(f"start  {held_out.told(before)}")
     clock.lap("measure")
+    settings, devices = job.train_recipe(rounds.extent.size), None
+    if job.processes is not None:
+        from groundup.pipeline.tuning.devices import SharedWriter, lay_out_job, take_trained
+
+        assert isinstance(parts.writer, SharedWriter)
+        devices = lay_out_job(job, model, objective, settings, arrange or job.arranged)
+        parts.writer.trained, parts.writer.devices = model, devices
     state = train(
         job,
-        model,
+        model if devices is None else devices.trained,
         objective,
         rounds,
-        job.train_recipe(rounds.extent.size),
+        settings,
         _length(parts, rounds),
         lambda bar: RolloutHooks(job, held_out, rounds, bar),
         prefetch=False,
         statistics=statistics,
+        devices=devices,
     )
+    if devices is not None:
+        take_trained(job, model, state)
     clock.lap("train")
-    rows = list(read_rows(run.folder / "heldout.jsonl"))
+    rows = job.of_first(list(read_rows(run.folder / "heldout.jsonl")))
     after = next(row for row in rows if row["step"] == state.kept_step)
     figures = outcome_of(job, parts.policy, state, parts.frozen) | {
         "judge": parts.settings.reward,
@@ -219,8 +233,10 @@ def learn(
         "memory": memory(parts, model),
         "note": _note(parts.settings, rounds, state.step),
     }
-    save_policy(job, parts.policy, figures)
     clock.lap("finish")
+    if not job.is_first:
+        return figures
+    save_policy(job, parts.policy, figures)
     page = write_rounds(run, figures)
     if figures["note"]:
         job.display.warn(figures["note"])
@@ -232,6 +248,12 @@ def learn(
     )
     job.display.say(f"rounds  {page}")
     return figures
+
+
+def _shared_writer() -> type[Writer]:
+    from groundup.pipeline.tuning.devices import SharedWriter  # a second, which one process is spared
+
+    return SharedWriter
 
 
 def memory(parts: Parts, model: nn.Module) -> dict[str, float]:

@@ -47,6 +47,8 @@ class HeldOutPrompts:
     def write(job: TuneJob, step: int, rounds: int, measured: Measured) -> dict[str, Any]:
         """Write the figures, after so many steps and rounds, and some answers; the row of figures."""
         row = {"step": step, "round": rounds, **measured.figures}
+        if not job.is_first:
+            return row
         _write_rows(job.run.folder / "heldout.jsonl", step, [row])
         samples = [
             {"step": step, "prompt": str(question.prompt.messages[-1]["content"]), "text": text, "reward": score}

@@ -118,8 +118,7 @@ def train(
             trainer.resume(checkpoint, spent)
             job.display.say(f"continuing after step {trainer.state.step:,} from {checkpoint.name}")
         progress = length.progress(spent)
-        by_clock = length.seconds is not None
-        return trainer.train(SharedProgress(progress) if devices is not None and by_clock else progress)
+        return trainer.train(progress if devices is None else SharedProgress(progress))
 
 
 def _where_it_stands(job: TuneJob) -> tuple[Path | None, float]:
