@@ -78,7 +78,7 @@ class Bench:
 
     def sft(self, name: str, *options: object) -> Figures:
         """The outcome of supervised fine-tuning of the base."""
-        return self.run(name, "sft", self.pretrained(), "demo:instructions", "--epochs", 12, *options)
+        return self.run(name, "sft", self.pretrained(), "demo:instructions", "--epochs", 5, *options)
 
     def judge(self) -> Path:
         """A reward model of the rule."""
@@ -208,12 +208,12 @@ class Judged:
 
 
 # Of each way of learning: its name, its verb, what it is given, and its price of a nat in several strengths.
-PPO = ("--rounds", 60, "--set", "ppo.answers=128", "--set", "ppo.batch_size=32", "--tokens", TOKENS)
-GRPO = ("--rounds", 60, "--set", "grpo.answers=128", "--set", "grpo.batch_size=32", "--tokens", TOKENS)
+PPO = ("--rounds", 40, "--set", "ppo.answers=128", "--set", "ppo.batch_size=32", "--tokens", TOKENS)
+GRPO = ("--rounds", 40, "--set", "grpo.answers=128", "--set", "grpo.batch_size=32", "--tokens", TOKENS)
 WAYS: dict[str, tuple[str, tuple[object, ...], tuple[float, ...]]] = {
-    "PPO": ("ppo", PPO, (0.3, 0.1, 0.03)),
-    "GRPO": ("grpo", GRPO, (0.3, 0.1)),
-    "DPO": ("dpo", ("--epochs", 2), (0.3, 0.1, 0.03)),
+    "PPO": ("ppo", PPO, (0.4, 0.2, 0.1)),
+    "GRPO": ("grpo", GRPO, (0.2, 0.05)),
+    "DPO": ("dpo", ("--epochs", 1), (0.3, 0.1, 0.03)),
 }
 
 
@@ -244,9 +244,9 @@ def frontier(bench: Bench) -> Figures:
 
 def _overdone(bench: Bench, taught: Path, judge: Path, outcomes: Figures) -> None:
     """Without a price the reward model is exploited; a target for the KL divergence stops that."""
-    given = ("ppo", taught, "demo:prompts", "--reward", judge, *PPO, "--rounds", 120)
+    given = ("ppo", taught, "demo:prompts", "--reward", judge, *PPO, "--rounds", 60)
     outcomes["ppo-free"] = bench.run("ppo-free", *given, "--kl", 0)
-    outcomes["ppo-target"] = bench.run("ppo-target", *given, "--kl", 0.1, "--kl-target", 6)
+    outcomes["ppo-target"] = bench.run("ppo-target", *given, "--kl", 0.1, "--kl-target", 8)
 
 
 def memory(bench: Bench) -> Figures:

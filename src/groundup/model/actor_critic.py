@@ -18,8 +18,8 @@ class ActorCritic(Model):
     probabilities of token t + 1, and its value is the expected reward from token t + 1 on. The target, its
     log-probability, the value before it and its advantage therefore have the same index.
 
-    The value head starts at zero. It stands on the policy's own features, in one pass, or on those of `critic`, a
-    decoder of the same vocabulary that is taken over: what would give it words is dropped.
+    The value head's weights start at zero. It stands on the policy's own features, in one pass, or on those of
+    `critic`, a decoder of the same vocabulary that is taken over: what would give it words is dropped.
     """
 
     def __init__(self, policy: Decoder, critic: Decoder | None = None):

@@ -23,8 +23,8 @@ from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.templates import with_template
 from groundup.tune.freezing import freeze
 
-# Of the rate for supervised fine-tuning: preferences and rewards are noise beside words.
-_RATE = {"sft": 1.0, "reject": 1.0, "reward": 0.5, "dpo": 0.1, "ppo": 0.2, "grpo": 0.2}
+# Of the rate for supervised fine-tuning: a pair or a reward says less than the words of an answer.
+_RATE = {"sft": 1.0, "reject": 1.0, "reward": 0.5, "dpo": 0.1, "ppo": 0.5, "grpo": 0.5}
 # Adapters start at nothing and are small.
 _LORA_RATE = 5.0
 

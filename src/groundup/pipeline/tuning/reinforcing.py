@@ -79,6 +79,12 @@ class Parts:
         """What the policy is measured on."""
         return HeldOutPrompts(self.writer, self.held_out, self.mean_kl, self.job.seed("held-out answers"))
 
+    @cached_property
+    def before(self) -> dict[str, Any]:
+        """What the policy was measured at before it learnt anything, now or in an earlier session of the run."""
+        known = self.job.of_first(next(read_rows(self.job.run.folder / "heldout.jsonl"), None))
+        return known or self.held_out_prompts.write(self.job, 0, 0, self.held_out_prompts.measure())
+
 
 def prepare(job: TuneJob, clock: Clock) -> Parts:
     """Read the prompts, open the judge, and get the policy ready to learn."""
@@ -192,9 +198,7 @@ def learn(
     `arrange` makes of the stage's decoder what `model` is, where that is not just the policy.
     """
     job, run = parts.job, parts.job.run
-    held_out = parts.held_out_prompts
-    known = job.of_first(next(read_rows(run.folder / "heldout.jsonl"), None))
-    before = known or held_out.write(job, 0, 0, held_out.measure())
+    held_out, before = parts.held_out_prompts, parts.before
     job.display.say(f"start  {held_out.told(before)}")
     clock.lap("measure")
     settings, devices = job.train_recipe(rounds.extent.size), None
