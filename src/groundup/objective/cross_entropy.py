@@ -9,6 +9,7 @@ for the backward pass are the gradients themselves, D numbers a token and the ma
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from groundup.model.linear import product
@@ -18,6 +19,7 @@ from groundup.objective.vocabulary import VocabularyPart
 # the matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
 _CHUNK_BYTES = 4 << 20
 _LEAST_ROWS = 256
+_ROW_STEP = 256
 
 
 def chunked_cross_entropy(
@@ -38,6 +40,16 @@ def chunked_cross_entropy(
     whole = *VocabularyPart.of(weight_VD), weight_VD.shape[0]
     loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, *whole, targets_N, label_smoothing, dtype)
     return loss
+
+
+def in_steps(x_ND: Tensor) -> Tensor:
+    """The same rows, and behind them so many of zeros that there is a whole number of `_ROW_STEP`.
+
+    On CPUs every size that a product has not had yet costs its library memory that it keeps (oneDNN's primitives);
+    of answers there is another number of tokens in every batch.
+    """
+    missing = -len(x_ND) % _ROW_STEP
+    return F.pad(x_ND, (0, 0, 0, missing)) if missing else x_ND
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -62,8 +74,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         with torch.autocast(x_ND.device.type, enabled=False):
             for first in range(0, num_targets, rows):
                 part = slice(first, first + rows)
-                x, targets = x_ND[part].to(dtype), targets_N[part, None]
-                logits = product(x, weight)
+                x, targets = in_steps(x_ND[part].to(dtype)), targets_N[part, None]
+                logits = product(x, weight)[: len(targets)]
                 ones = logits.new_ones(1, 1).expand_as(targets)
                 if vocabulary is None:
                     probabilities = logits.softmax(1)
@@ -85,8 +97,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 grad = probabilities.scatter_add_(1, targets, (smoothing - 1) * ones.to(dtype))
                 if smoothing:
                     grad -= smoothing / vocabulary_size
+                grad = in_steps(grad)
                 if grad_x is not None:
-                    grad_x[part] = product(grad, weight.T)
+                    grad_x[part] = product(grad, weight.T)[: len(targets)]
                 if grad_weight is not None:
                     grad_weight += product(grad.T, x.T)
                 del probabilities, grad  # or they are there beside the next chunk's

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from groundup.model.linear import product
 from groundup.objective.base import IGNORED, Batch, Unembeds
+from groundup.objective.cross_entropy import in_steps
 from groundup.objective.vocabulary import VocabularyPart
 
 # Logits of a chunk, as for the cross-entropy.
@@ -116,11 +117,12 @@ class _LogProbs(torch.autograd.Function):
             grad_CV = (chunk.logits_CV - normalisers_N[chunk.places, None]).exp_().neg_()
             grad_CV.scatter_add_(1, chunk.targets_C1, chunk.are_here_C1.to(grad_CV.dtype))
             grad_CV = grad_CV.mul_(grad_N[chunk.places, None] / temperature).to(dtype)
+            grad_CV, length = in_steps(grad_CV), len(chunk.x_CD)
             with torch.autocast(x_ND.device.type, enabled=False):
                 if grad_x is not None:
-                    grad_x[chunk.places] = product(grad_CV, weight.T)
+                    grad_x[chunk.places] = product(grad_CV, weight.T)[:length]
                 if grad_weight is not None:
-                    grad_weight += product(grad_CV.T, chunk.x_CD.T)
+                    grad_weight += product(grad_CV.T, in_steps(chunk.x_CD).T)
         return grad_x, grad_weight, None, None, None, None, None
 
 
@@ -144,7 +146,7 @@ def _chunks(
         places = slice(first, first + rows)
         x_CD, targets_C1 = x_ND[places].to(dtype), targets_N[places, None]
         with torch.autocast(x_ND.device.type, enabled=False):
-            logits_CV = product(x_CD, weight)
+            logits_CV = product(in_steps(x_CD), weight)[: len(x_CD)]
         are_here_C1 = torch.ones_like(targets_C1, dtype=torch.bool)
         if vocabulary is not None:
             targets_C1, are_here_C1 = vocabulary.place(targets_C1, len(weight))

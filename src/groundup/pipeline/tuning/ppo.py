@@ -51,8 +51,8 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         return actor
 
     actor = with_critic(parts.policy).to(job.device)
-    # Until it has learnt more, the critic expects what answers came to. From zero it would first have to learn that,
-    # and meanwhile praise the last words of all answers, or blame them.
+    # Until it has learnt more, the critic expects what answers came to. From zero it would learn that first, and
+    # meanwhile praise the last words of all answers, or blame them.
     nn.init.constant_(actor.value_head.bias, parts.before["reward"])
     rounds = rounds_of(parts, extent, partial(_make, parts, actor, settings))
     objective = ppo(settings, partial(look_up, rounds), statistics)
