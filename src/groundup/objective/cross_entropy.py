@@ -42,13 +42,13 @@ def chunked_cross_entropy(
     return loss
 
 
-def in_steps(x_ND: Tensor) -> Tensor:
-    """The same rows, and behind them so many of zeros that there is a whole number of `_ROW_STEP`.
+def in_steps(x_ND: Tensor, most: int) -> Tensor:
+    """Up to `most` rows, and behind them so many of zeros that they are whole steps of `_ROW_STEP`, or of `most`.
 
     On CPUs every size that a product has not had yet costs its library memory that it keeps (oneDNN's primitives);
     of answers there is another number of tokens in every batch.
     """
-    missing = -len(x_ND) % _ROW_STEP
+    missing = -len(x_ND) % min(_ROW_STEP, most)
     return F.pad(x_ND, (0, 0, 0, missing)) if missing else x_ND
 
 
@@ -74,7 +74,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         with torch.autocast(x_ND.device.type, enabled=False):
             for first in range(0, num_targets, rows):
                 part = slice(first, first + rows)
-                x, targets = in_steps(x_ND[part].to(dtype)), targets_N[part, None]
+                x, targets = in_steps(x_ND[part].to(dtype), rows), targets_N[part, None]
                 logits = product(x, weight)[: len(targets)]
                 ones = logits.new_ones(1, 1).expand_as(targets)
                 if vocabulary is None:
@@ -97,7 +97,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 grad = probabilities.scatter_add_(1, targets, (smoothing - 1) * ones.to(dtype))
                 if smoothing:
                     grad -= smoothing / vocabulary_size
-                grad = in_steps(grad)
+                grad = in_steps(grad, rows)
                 if grad_x is not None:
                     grad_x[part] = product(grad, weight.T)[: len(targets)]
                 if grad_weight is not None:

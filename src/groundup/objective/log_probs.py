@@ -66,7 +66,8 @@ def _computed(
 class _Chunk(NamedTuple):
     """Some of the tokens: their places, features in the products' dtype, logits in float32, and targets.
 
-    A target is a place among the logits that are here; `are_here_C1` says whether it is one of them.
+    A target is a place among the logits that are here; `are_here_C1` says whether it is one of them. Other chunks
+    have up to `most` tokens.
     """
 
     places: slice
@@ -74,6 +75,7 @@ class _Chunk(NamedTuple):
     logits_CV: Tensor
     targets_C1: Tensor
     are_here_C1: Tensor
+    most: int
 
 
 class _LogProbs(torch.autograd.Function):
@@ -117,12 +119,12 @@ class _LogProbs(torch.autograd.Function):
             grad_CV = (chunk.logits_CV - normalisers_N[chunk.places, None]).exp_().neg_()
             grad_CV.scatter_add_(1, chunk.targets_C1, chunk.are_here_C1.to(grad_CV.dtype))
             grad_CV = grad_CV.mul_(grad_N[chunk.places, None] / temperature).to(dtype)
-            grad_CV, length = in_steps(grad_CV), len(chunk.x_CD)
+            grad_CV, length = in_steps(grad_CV, chunk.most), len(chunk.x_CD)
             with torch.autocast(x_ND.device.type, enabled=False):
                 if grad_x is not None:
                     grad_x[chunk.places] = product(grad_CV, weight.T)[:length]
                 if grad_weight is not None:
-                    grad_weight += product(grad_CV.T, in_steps(chunk.x_CD).T)
+                    grad_weight += product(grad_CV.T, in_steps(chunk.x_CD, chunk.most).T)
         return grad_x, grad_weight, None, None, None, None, None
 
 
@@ -146,9 +148,9 @@ def _chunks(
         places = slice(first, first + rows)
         x_CD, targets_C1 = x_ND[places].to(dtype), targets_N[places, None]
         with torch.autocast(x_ND.device.type, enabled=False):
-            logits_CV = product(in_steps(x_CD), weight)[: len(x_CD)]
+            logits_CV = product(in_steps(x_CD, rows), weight)[: len(x_CD)]
         are_here_C1 = torch.ones_like(targets_C1, dtype=torch.bool)
         if vocabulary is not None:
             targets_C1, are_here_C1 = vocabulary.place(targets_C1, len(weight))
         logits_CV = logits_CV.to(torch.promote_types(dtype, torch.float32)).div_(temperature)
-        yield _Chunk(places, x_CD, logits_CV, targets_C1, are_here_C1)
+        yield _Chunk(places, x_CD, logits_CV, targets_C1, are_here_C1, rows)
