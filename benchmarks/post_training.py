@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from groundup.data import demo
 from groundup.data.conversations import read_prompts
 from groundup.data.demo import follows, pleasant_words
 from groundup.model import folder as model_folder
@@ -79,6 +80,20 @@ class Bench:
     def sft(self, name: str, *options: object) -> Figures:
         """The outcome of supervised fine-tuning of the base."""
         return self.run(name, "sft", self.pretrained(), "demo:instructions", "--epochs", 5, *options)
+
+    def prompts(self) -> tuple[Path, Path]:
+        """Questions for policies to learn from, and others that no stage has seen."""
+        files = self.out / "prompts.jsonl", self.out / "heldout.jsonl"
+        if not files[1].is_file():
+            records = [json.dumps(record) + "\n" for _, record in demo.records("demo:prompts")]
+            for file, part in zip(files, (records[NUM_QUESTIONS:], records[:NUM_QUESTIONS]), strict=True):
+                file.write_text("".join(part))
+        return files
+
+    def asked(self, verb: str = "ppo") -> tuple[object, ...]:
+        """The arguments of a verb that learns from its own answers to them."""
+        learnt, held_out = self.prompts()
+        return learnt, "--set", f"{verb}.validation={held_out}"
 
     def judge(self) -> Path:
         """A reward model of the rule."""
@@ -164,7 +179,7 @@ class Judged:
     def __init__(self, bench: Bench) -> None:
         self.reference, self.tokenizer = loaded(bench.taught())
         self.reward = open_reward(str(bench.judge()))
-        self.asked = questions("demo:prompts", self.tokenizer)
+        self.asked = questions(str(bench.prompts()[1]), self.tokenizer)
 
     def writer(self, model: Decoder) -> Writer:
         """Of answers by this model."""
@@ -211,7 +226,7 @@ class Judged:
 PPO = ("--rounds", 40, "--set", "ppo.answers=128", "--set", "ppo.batch_size=32", "--tokens", TOKENS)
 GRPO = ("--rounds", 40, "--set", "grpo.answers=128", "--set", "grpo.batch_size=32", "--tokens", TOKENS)
 WAYS: dict[str, tuple[str, tuple[object, ...], tuple[float, ...]]] = {
-    "PPO": ("ppo", PPO, (0.4, 0.2, 0.1)),
+    "PPO": ("ppo", PPO, (0.3, 0.1, 0.03)),
     "GRPO": ("grpo", GRPO, (0.2, 0.05)),
     "DPO": ("dpo", ("--epochs", 1), (0.3, 0.1, 0.03)),
 }
@@ -225,7 +240,7 @@ def frontier(bench: Bench) -> Figures:
     for way, (verb, options, strengths) in WAYS.items():
         for strength in strengths:
             name = f"{verb}-{strength:g}"
-            given: tuple[object, ...] = ("demo:prompts", "--reward", judge, "--kl", strength)
+            given = (*bench.asked(verb), "--reward", judge, "--kl", strength)
             if verb == "dpo":
                 given = ("demo:preferences", "--beta", strength)
             outcomes[name] = bench.run(name, verb, taught, *given, *options)
@@ -244,14 +259,14 @@ def frontier(bench: Bench) -> Figures:
 
 def _overdone(bench: Bench, taught: Path, judge: Path, outcomes: Figures) -> None:
     """Without a price the reward model is exploited; a target for the KL divergence stops that."""
-    given = ("ppo", taught, "demo:prompts", "--reward", judge, *PPO, "--rounds", 60)
+    given = ("ppo", taught, *bench.asked(), "--reward", judge, *PPO, "--rounds", 60)
     outcomes["ppo-free"] = bench.run("ppo-free", *given, "--kl", 0)
     outcomes["ppo-target"] = bench.run("ppo-target", *given, "--kl", 0.1, "--kl-target", 8)
 
 
 def memory(bench: Bench) -> Figures:
     """What PPO holds: policy, reference, reward and value, with shared trunks and without."""
-    given = ("ppo", bench.taught(), "demo:prompts", "--reward", bench.judge(), *PPO, "--rounds", 1)
+    given = ("ppo", bench.taught(), *bench.asked(), "--reward", bench.judge(), *PPO, "--rounds", 1)
     shared = bench.run("ppo-shared", *given, "--lora", "r=16")
     own = bench.run("ppo-own", *given, "--set", "ppo.share_trunk=false")
     return {name: outcome["memory"] | {"peak_bytes": outcome["peak_bytes"]}
