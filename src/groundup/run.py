@@ -142,10 +142,13 @@ def new_folder(name: str, parent: Path = DEFAULT_PARENT) -> Path:
     return parent / f"{name}-{number}"
 
 
-def newest_unfinished(parent: Path = DEFAULT_PARENT) -> Run:
-    """The run to which `--resume` without `--out` refers."""
+def newest_unfinished(parent: Path = DEFAULT_PARENT, stage: str | None = None) -> Run:
+    """The run to which `--resume` without `--out` refers: of that stage, if one is named."""
     folders = [path.parent for path in parent.glob("*/recipe.toml")]
     unfinished = [folder for folder in folders if not Run(folder).finished]
+    if stage is not None:
+        unfinished = [folder for folder in unfinished if Run(folder).recipe.stage == stage]
     if not unfinished:
-        raise UserError(f"--resume: no unfinished run in {parent}{os.sep}; name one with --out")
+        kind = "run" if stage is None else f"run of {stage}"
+        raise UserError(f"--resume: no unfinished {kind} in {parent}{os.sep}; name one with --out")
     return Run.open(max(unfinished, key=lambda folder: folder.stat().st_mtime))

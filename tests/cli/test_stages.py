@@ -225,7 +225,9 @@ WRONG = {
         ["build", "--stages", "pretrain,sft,sft", "--set", "sft.data=talk.jsonl"],
         "each stage once",
     ),
-    "a chain without data": (["build", "--stages", "pretrain,sft"], "sft has no data"),
+    "a chain without a judge": (["build", "--stages", "pretrain,ppo"], "ppo has nobody to judge"),
+    "everything frozen": (["sft", "base", "talk.jsonl", "--freeze", "all"], "nothing to train"),
+    "a run of another kind": (["sft", "--resume", "--out", "dpo-run"], "holds a run of dpo"),
     "tensor parallel adapters": (
         ["sft", "base", "talk.jsonl", "--lora", "r=4", "--nproc", "2", "--set", "parallel.tensor=2"],
         "parallel.tensor=1",

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -35,7 +36,10 @@ NprocOption: TypeAlias = Annotated[
 ResumeOption: TypeAlias = Annotated[bool, typer.Option("--resume", help="Continue the newest run, or --out.")]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")]
 LoraOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="r=N[,alpha=A][,targets=attention|all]", help="Train low-rank adapters only.")
+    str | None,
+    typer.Option(
+        metavar="r=N[,alpha=A][,targets=attention|all][,dropout=P]", help="Train low-rank adapters only."
+    ),
 ]
 FreezeOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="first:N|embeddings", help="What keeps its weights.")
@@ -95,8 +99,11 @@ def run_stage(asked: Asked) -> int:
     from groundup import run as runs
 
     if asked.resume:
-        run = runs.Run.open(asked.out) if asked.out else runs.newest_unfinished()
+        run = runs.Run.open(asked.out) if asked.out else runs.newest_unfinished(stage=asked.stage)
         folder = run.folder
+        if run.recipe.stages or run.recipe.stage != asked.stage:
+            what = "a chain of stages" if run.recipe.stages else f"a run of {run.recipe.stage}"
+            raise UserError(f"{folder} holds {what}; continue it with: groundup build --resume --out {folder}")
     else:
         loaded = recipe_of(asked)
         folder = asked.out or runs.new_folder(asked.stage)
@@ -134,10 +141,9 @@ def _start(asked: Asked, recipe: "Recipe | None", folder: Path, nproc: int) -> i
     from groundup.pipeline.build import undone_if_refused
     from groundup.pipeline.launch import start_processes
     from groundup.pipeline.tuning.run import prepare
-    from groundup.run import Run
 
-    with undone_if_refused(Run(folder) if recipe is None else prepare(recipe, folder)):
-        arguments = ["train", "--resume", "--out", str(folder), *(["--json"] if asked.as_json else [])]
+    arguments = ["train", "--resume", "--out", str(folder), *(["--json"] if asked.as_json else [])]
+    with nullcontext() if recipe is None else undone_if_refused(prepare(recipe, folder)):
         return start_processes(arguments, nproc, 0, folder)
 
 

@@ -50,6 +50,7 @@ class Preference:
     chosen: list[Message]
     rejected: list[Message]
     where: str
+    tools: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Judged:
     answer: list[Message]
     desirable: bool
     where: str
+    tools: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ class Examples(Sequence[Example], Generic[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         return self.items[index]
 
-    def divided(self, holdout: float, seed: int) -> tuple[Self, Self]:
+    def divided(self, holdout: float, seed: int, least: int = 1) -> tuple[Self, Self]:
         """Two parts: the second has about the share `holdout` of the examples, chosen by the seed.
 
-        What answers the same question, or of a demonstration is about the same topic, is on one side: what is held
+        It has at least so many of them, as long as there are questions enough. What answers the same question, or of a demonstration is about the same topic, is on one side: what is held
         out was never seen. UserError if there are not two questions.
         """
         names = list(dict.fromkeys(self.groups))
@@ -111,7 +113,7 @@ class Examples(Sequence[Example], Generic[Example]):
         sizes = Counter(self.groups)
         order = permuted(np.arange(len(names)), len(names), (seed,))
         behind = np.cumsum([sizes[names[place]] for place in order])
-        count = min(int(np.searchsorted(behind, holdout * len(self))) + 1, len(names) - 1)
+        count = min(int(np.searchsorted(behind, max(least, holdout * len(self)))) + 1, len(names) - 1)
         held_out = {names[place] for place in order[:count]}
         return self._part(lambda group: group not in held_out), self._part(lambda group: group in held_out)
 
@@ -149,24 +151,24 @@ def read_judged(sources: Sequence[str], limit: int | None = None) -> Examples[Ju
 
 
 def read_prompts(sources: Sequence[str], limit: int | None = None) -> Examples[Prompt]:
-    """What is asked, without the answer that a record may have; lines of .txt files, too.
+    """What is asked, without the answer that a record may have, whatever that is; lines of .txt files, too.
 
     Else as `read_conversations`.
     """
-    return _read(sources, limit, _prompt, text_field="prompt")
+    return _read(sources, limit, _prompt, asking=True)
 
 
 def _read(
     sources: Sequence[str],
     limit: int | None,
     examples_of: Callable[[Dialogue], Iterator[Example | Skip]],
-    text_field: str | None = None,
+    asking: bool = False,
 ) -> Examples[Example]:
     items: list[Example] = []
     groups: list[str] = []
     skipped: dict[Skip, list[str]] = {}
-    for where, record in read_records(sources, EXAMPLE, text_field):
-        for dialogue in recognise(record, where):
+    for where, record in read_records(sources, EXAMPLE, "prompt" if asking else None):
+        for dialogue in recognise(record, where, asking):
             for made in examples_of(dialogue):
                 if isinstance(made, str):
                     skipped.setdefault(made, []).append(where)
@@ -198,7 +200,9 @@ def _preference(dialogue: Dialogue) -> Iterator[Preference | Skip]:
             f"{dialogue.where}: no preference but {dialogue.shape}; give lines with prompt, chosen and rejected"
         )
     why = dialogue.compares_nothing
-    yield why or Preference(dialogue.prompt, dialogue.answer, dialogue.rejected, dialogue.where)
+    yield why or Preference(
+        dialogue.prompt, dialogue.answer, dialogue.rejected, dialogue.where, dialogue.tools
+    )
 
 
 def _judged(dialogue: Dialogue) -> Iterator[Judged | Skip]:
@@ -206,11 +210,13 @@ def _judged(dialogue: Dialogue) -> Iterator[Judged | Skip]:
         if why := dialogue.compares_nothing:
             yield why
             return
-        yield Judged(dialogue.prompt, dialogue.answer, True, dialogue.where)
-        yield Judged(dialogue.prompt, dialogue.rejected, False, dialogue.where)
+        yield Judged(dialogue.prompt, dialogue.answer, True, dialogue.where, dialogue.tools)
+        yield Judged(dialogue.prompt, dialogue.rejected, False, dialogue.where, dialogue.tools)
     elif dialogue.desirable is not None:
         why = dialogue.says_nothing
-        yield why or Judged(dialogue.prompt, dialogue.answer, dialogue.desirable, dialogue.where)
+        yield why or Judged(
+            dialogue.prompt, dialogue.answer, dialogue.desirable, dialogue.where, dialogue.tools
+        )
     else:
         raise UserError(
             f"{dialogue.where}: nobody judged this answer; give lines with a label of true or false, or with "

@@ -78,6 +78,11 @@ class Dialogue:
             return self.asks_nothing or "with an empty answer"
         return self.asks_nothing or ("with twice the same answer" if self.answer == self.rejected else None)
 
+    @property
+    def teaches_nothing(self) -> Skip | None:
+        """Why there is nothing to learn from it, a preference or not."""
+        return self.says_nothing if self.rejected is None else self.compares_nothing
+
 
 def is_dialogue(record: Mapping[str, Any]) -> bool:
     """Whether its fields are those of a dialogue, rather than a text's."""
@@ -85,10 +90,11 @@ def is_dialogue(record: Mapping[str, Any]) -> bool:
     return _is_hh(text) if isinstance(text, str) else not record.keys().isdisjoint(_MARKS)
 
 
-def recognise(record: Mapping[str, Any], where: str) -> Iterator[Dialogue]:
+def recognise(record: Mapping[str, Any], where: str, asking: bool = False) -> Iterator[Dialogue]:
     """What a record says: one dialogue, of Self-Instruct as many as it has instances.
 
-    UserError, naming `where`, for a record of no known shape and for a turn without text or of an unknown role.
+    With `asking` it is read for its prompt: an answer in a field of its own, which may be no text but a number or a
+    list, stays as it is among `fields`. UserError, naming `where`, for a record of no known shape and for a turn without text or of an unknown role.
     """
     present = {name: value for name, value in record.items() if value is not None}
     if isinstance(instances := present.get("instances"), list) and "instruction" in present:
@@ -98,10 +104,10 @@ def recognise(record: Mapping[str, Any], where: str) -> Iterator[Dialogue]:
                 raise UserError(
                     f"{where}: an instance is {_kind(instance)}, not an object; mend or remove the line"
                 )
-            yield from recognise({**whole, **instance}, where)
+            yield from recognise({**whole, **instance}, where, asking)
         return
     reader = _Reader(present, where)
-    yield reader.preference() if present.keys() >= _PAIR else reader.conversation()
+    yield reader.preference() if present.keys() >= _PAIR else reader.conversation(asking)
 
 
 class _Reader:
@@ -111,7 +117,7 @@ class _Reader:
         self._record, self._where = record, where
         self._used: set[str] = set()
 
-    def conversation(self) -> Dialogue:
+    def conversation(self, asking: bool) -> Dialogue:
         found = self._beginning()
         if found is None:
             there = ", ".join(map(str, self._record)) or "none"
@@ -120,7 +126,7 @@ class _Reader:
                 "instruction and output, prompt and completion, or chosen and rejected"
             )
         shape, messages = found
-        name = None if shape in ("messages", "sharegpt", "hh") else self._first(ANSWERS)
+        name = None if asking or shape in ("messages", "sharegpt", "hh") else self._first(ANSWERS)
         if name is not None:
             messages += self._answer(name)
         place = _end_of_prompt(messages)

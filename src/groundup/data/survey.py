@@ -21,23 +21,31 @@ class Survey:
     skipped: Mapping[Skip, list[str]]
     errors: list[str]
 
+    @property
+    def num_useful(self) -> int:
+        """How many examples are left."""
+        return sum(self.shapes.values()) - sum(map(len, self.skipped.values()))
 
-def survey(source: str) -> Survey:
-    """Look at every record; UserError if the source is missing, or cannot be read to its end."""
+
+def survey(source: str, asking: bool = False) -> Survey:
+    """Look at every record, with `asking` for its prompt alone.
+
+    UserError if the source is missing, or cannot be read to its end.
+    """
     shapes: Counter[str] = Counter()
     skipped: dict[Skip, list[str]] = {}
     errors: list[str] = []
     num_turns = 0
-    for where, record in read_records([source], EXAMPLE):
+    for where, record in read_records([source], EXAMPLE, "prompt" if asking else None):
         try:
-            dialogues = list(recognise(record, where))
+            dialogues = list(recognise(record, where, asking))
         except UserError as error:
             errors.append(str(error))
             continue
         for dialogue in dialogues:
             shapes[dialogue.shape] += 1
             num_turns += len(dialogue.prompt) + len(dialogue.answer)
-            if why := dialogue.says_nothing if dialogue.rejected is None else dialogue.compares_nothing:
+            if why := dialogue.asks_nothing if asking else dialogue.teaches_nothing:
                 skipped.setdefault(why, []).append(where)
     return Survey(shapes, num_turns, skipped, errors)
 

@@ -5,6 +5,7 @@ A sequence is three planes (3, L), int64: ids; counts, 1 where a token is to be 
 0, and the number is `PADDING`.
 """
 
+import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -60,14 +61,25 @@ class TurnRows:
 
     def windows(self, first: int, count: int) -> NDArray[np.int64]:
         """Rows [first, first + count) of the endless order: (count, 3, L), of pairs (count, 2, 3, L)."""
-        return self._rows(endless(np.arange(first, first + count), self.num_rows, self._seed))
+        return self._padded(endless(np.arange(first, first + count), self.num_rows, self._seed))
+
+    def rows(self, first: int, count: int) -> NDArray[np.int64]:
+        """As `windows`, but in order, and none behind the last."""
+        return self._padded(np.arange(first, min(first + count, self.num_rows)))
 
     @property
     def in_order(self) -> NDArray[np.int64]:
-        """Every row once, of the same shape."""
-        return self._rows(np.arange(self.num_rows))
+        """Every row once, of the same shape: padded to the longest they may be gigabytes."""
+        return self.rows(0, self.num_rows)
 
-    def _rows(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    @property
+    def fingerprint(self) -> str:
+        """Names what stands in the rows and where, SHA-256 in hexadecimal: other data has another one."""
+        content = hashlib.sha256(np.ascontiguousarray(self._starts, np.int64))
+        content.update(np.ascontiguousarray(self._planes))
+        return content.hexdigest()
+
+    def _padded(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = np.zeros((len(order), self._per_row, _PLANES, self._length), np.int64)
         rows[:, :, 2] = PADDING
         for row, number in zip(rows, order, strict=True):
@@ -81,9 +93,9 @@ def packed_rows(turns: Sequence[Turns], length: int, seed: int, packing: bool = 
     """Conversations in windows of `length` tokens, (N, 3, length); without `packing` one in each.
 
     A conversation is never divided: each goes to the fullest window that has room, the longest first (best-fit
-    decreasing; Ding et al. 2024, arXiv:2404.10830); which conversations meet follows from the seed. One that alone
-    is longer than a window is cut off on the right if something to learn is left, else skipped. UserError if
-    nothing is left at all.
+    decreasing; Ding et al. 2024, arXiv:2404.10830). Which conversations meet, and in which order they stand, follows
+    from the seed: any of them may begin a window, as in a chat all do. One that alone is longer than a window is cut
+    off on the right if something to learn is left, else skipped. UserError if nothing is left at all.
     """
     skipped = {TOO_LONG: 0, NOTHING_COUNTS: 0}
     examples: list[_Sequence] = []
@@ -99,7 +111,8 @@ def packed_rows(turns: Sequence[Turns], length: int, seed: int, packing: bool = 
             examples.append(planes[:, :length])
     _check_some(examples, turns, length, skipped)
     order = permuted(np.arange(len(examples)), len(examples), (seed,)).tolist() if packing else []
-    windows = _best_fit([examples[place] for place in order], length) if packing else examples
+    packed = _best_fit([examples[place] for place in order], length) if packing else [[one] for one in examples]
+    windows = [_joined(window, (seed, number)) for number, window in enumerate(packed)]
     return TurnRows(windows, length, seed, per_row=1, num_examples=len(examples), skipped=skipped, num_cut=num_cut)
 
 
@@ -189,8 +202,8 @@ def _check_some(
         )
 
 
-def _best_fit(examples: Sequence[_Sequence], length: int) -> list[_Sequence]:
-    """The examples joined into windows of at most `length` tokens."""
+def _best_fit(examples: Sequence[_Sequence], length: int) -> list[list[_Sequence]]:
+    """Which examples share a window of at most `length` tokens, the longest first."""
     windows: list[list[_Sequence]] = []
     with_room: dict[int, list[int]] = {}  # the windows, by how many tokens they have room for
     rooms: list[int] = []  # the keys, in order
@@ -209,4 +222,10 @@ def _best_fit(examples: Sequence[_Sequence], length: int) -> list[_Sequence]:
         if (left := room - size) not in with_room:
             insort(rooms, left)
         with_room.setdefault(left, []).append(number)
-    return [np.concatenate(window, axis=1) for window in windows]
+    return windows
+
+
+def _joined(window: Sequence[_Sequence], key: tuple[int, ...]) -> _Sequence:
+    """One behind the other, in the order that the key chooses."""
+    order = permuted(np.arange(len(window)), len(window), key)
+    return np.concatenate([window[place] for place in order], axis=1)

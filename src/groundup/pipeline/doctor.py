@@ -121,6 +121,12 @@ def _recipe(name: str) -> Iterator[Finding]:
 
 def _run(run: Run) -> Iterator[Finding]:
     yield Finding(True, f"The recipe of {run.folder} is valid (seed {run.recipe.seed}).")
+    if run.recipe.stages:
+        for name in run.recipe.stages:
+            folder = run.folder / name
+            done = Run(folder).finished
+            yield Finding(True, f"Its stage {name} is {'finished' if done else 'still to be done'}: {folder}.")
+        return
     if run.recipe.stage != "pretrain":
         yield from stage(run.recipe)
         yield from _progress(run)

@@ -54,8 +54,8 @@ def build_together(
 
 
 def settled(recipe: Recipe) -> Recipe:
-    """As the recipe stands in its run: the paths of a stage lead there from anywhere."""
-    if recipe.stage == "pretrain" or recipe.stages:
+    """As the recipe stands in its run: the paths of its stages lead there from anywhere."""
+    if recipe.stage == "pretrain" and not recipe.stages:
         return recipe
     from groundup.pipeline.tuning.run import with_whole_paths
 

@@ -13,7 +13,7 @@ from groundup.parallel.divided import is_divided, local
 
 
 class WeightAverage:
-    """The average of a model's weights over its steps, in float32.
+    """The average over its steps of those of a model's weights that are trained, in float32.
 
     After steps 1 to t with weights w: sum of decay^(t - s) w_s over the sum of decay^(t - s). This is the usual
     a <- decay a + (1 - decay) w from zero, corrected for its start (Kingma and Ba 2015, arXiv:1412.6980): the
@@ -22,7 +22,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
-        self._weights = dict(model.named_parameters())
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._averages = {
             name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in self._weights.items()
         }

@@ -15,17 +15,27 @@ from groundup.files import folder_atomically
 from groundup.pipeline.build import build, check_recipe, resume, undone_if_refused
 from groundup.pipeline.display import Display
 from groundup.pipeline.numbers import seconds_text
-from groundup.pipeline.tuning.run import check, resume_tuning, tune
+from groundup.pipeline.tuning.run import check, resume_tuning, tune, with_whole_paths
 from groundup.recipe import Recipe
 from groundup.recipe_stages import RolloutRecipe, Stage, TuneRecipe
 from groundup.run import Run
 
 _PRETRAIN: Stage = "pretrain"
 _REWARD: Stage = "reward"
+# What a chain learns from where nothing else is named.
+_DEMOS = {
+    "sft": "demo:instructions",
+    "reward": "demo:preferences",
+    "dpo": "demo:preferences",
+    "ppo": "demo:prompts",
+    "grpo": "demo:prompts",
+    "reject": "demo:prompts",
+}
 
 
 def build_chain(recipe: Recipe, folder: Path, display: Display, started: float | None = None) -> dict[str, Any]:
     """Take a recipe through all of its stages in a new folder; the outcomes of all."""
+    recipe = with_whole_paths(recipe)
     for number, stage in enumerate(recipe.stages):
         _check_stage(_recipe_of(recipe, folder, number), stage)
     clock = Clock(started)
@@ -101,6 +111,7 @@ def _recipe_of(recipe: Recipe, folder: Path, number: int) -> Recipe:
     section: TuneRecipe = getattr(own, stage)
     earlier = list(stages[:number])
     section.model = section.model or _policy(folder, earlier)
+    section.data = section.data or [_DEMOS[stage]]
     if isinstance(section, RolloutRecipe) and section.reward is None and _REWARD in earlier:
         section.reward = str(folder / _REWARD)
     return own

@@ -124,7 +124,7 @@ class TuneJob:
         """Freeze what shall stay, and put adapters in where they shall learn; the names of what is frozen."""
         settings = self.settings
         if not settings.lora:
-            return freeze(model, settings.freeze)
+            return self._freeze(model)
         if settings.freeze != "none":
             raise UserError(f"--freeze {settings.freeze} and adapters exclude each other; leave one out")
         model_folder(self.start.folder)  # refuses a checkpoint: adapters belong to a model that stays
@@ -134,6 +134,17 @@ class TuneJob:
         )
         train_rows(model, self.start.new_ids)
         return ["all but adapters"]
+
+    def _freeze(self, model: Decoder) -> list[str]:
+        """What stays; but not the tables in which tokens are that the model does not know yet."""
+        if self.settings.freeze == "all":
+            raise UserError("--freeze all leaves nothing to train; choose embeddings or first:N")
+        names = freeze(model, self.settings.freeze)
+        learnt = {"embedding", "unembedding"} if self.start.new_ids else set()
+        for name in learnt & {*names}:
+            model.get_submodule(name).requires_grad_(True)
+            self.display.warn(f"the {name} is trained too: the template's tokens are new to it")
+        return [name for name in names if name not in learnt]
 
     def arranged(self, model: Decoder) -> Decoder:
         """The same model, arranged."""
@@ -159,5 +170,5 @@ def open_start(settings: TuneRecipe) -> Start:
     if needed > known:
         grow_vocabulary(stored.model, needed)
     new_tokens = tokenizer.special_tokens.keys() - stored.tokenizer.special_tokens.keys()
-    new_ids = sorted(tokenizer.special_tokens[token] for token in new_tokens)
-    return Start(stored.model, tokenizer, folder, new_ids)
+    new_ids = {*range(known, needed), *(tokenizer.special_tokens[token] for token in new_tokens)}
+    return Start(stored.model, tokenizer, folder, sorted(new_ids))

@@ -10,6 +10,7 @@ from groundup.clock import Clock
 from groundup.data.conversations import read_preferences
 from groundup.evaluate.preferences import pair_margins, preference_scores
 from groundup.model.decoder import Decoder
+from groundup.model.folder import model_folder
 from groundup.model.reward import RewardModel
 from groundup.objective.bradley_terry import bradley_terry, pair_rewards
 from groundup.objective.statistics import Statistics
@@ -20,7 +21,7 @@ from groundup.pipeline.tuning.lesson import Lesson, learn
 from groundup.train.precision import autocast
 from groundup.tune.reward_folder import save_reward
 
-# Of so many answers the mean and the deviation are taken, to which rewards are then normalised.
+# Of the answers of so many pairs, which the seed chooses, the mean and the deviation are taken.
 _NORMALISED_ON = 256
 _AT_ONCE = 16
 
@@ -46,7 +47,7 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         model, asking, pair_rewards, held_out.in_order, device=job.device, precision=job.precision
     )
     scores = preference_scores(margins)
-    _normalise(job, model, rows.in_order[:_NORMALISED_ON])
+    _normalise(job, model, rows.windows(0, min(_NORMALISED_ON, rows.num_rows)))
     figures |= {
         "examples": len(train_examples),
         "held_out_examples": len(held_out_examples),
@@ -56,7 +57,7 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     }
     about = scores.as_json() | {"examples": len(train_examples), "start": figures["start"]}
     if job.is_first:
-        base = str(job.start.folder) if job.settings.lora else None
+        base = str(model_folder(job.start.folder)) if job.settings.lora else None
         save_reward(job.run.model, model.cpu(), job.start.tokenizer, about, stage_card(job, figures), base)
     clock.lap("finish")
     job.display.say(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.clock import Clock
+from groundup.data.hub import PREFIX
 from groundup.errors import UserError
 from groundup.parallel.processes import Processes
 from groundup.pipeline.build import undone_if_refused
@@ -15,6 +16,7 @@ from groundup.plan.hardware import Precision
 from groundup.recipe import Recipe
 from groundup.recipe_stages import RolloutRecipe, TuneRecipe
 from groundup.run import Run
+from groundup.studio.report import write_report
 from groundup.train.allocator import keep_freed_memory
 from groundup.train.device import choose_device, set_threads
 from groundup.train.machine import has_bf16
@@ -82,6 +84,7 @@ def work(run: Run, clock: Clock, display: Display, processes: Processes | None =
     if job.is_first:
         run.save_outcome(outcome)
         display.say(f"model   {run.model}")
+        display.say(f"report  {write_report(run)}")
     return outcome
 
 
@@ -92,19 +95,32 @@ def _precision(recipe: Recipe, device: str) -> Precision:
 
 
 def with_whole_paths(recipe: Recipe) -> Recipe:
-    """The recipe with paths that lead to the same place from anywhere, as a run may be continued from there."""
+    """The recipe with paths of its stages that lead to the same place from wherever the run is continued."""
     recipe = recipe.model_copy(deep=True)
-    section: TuneRecipe = getattr(recipe, recipe.stage)
+    for stage in recipe.stages or [recipe.stage]:
+        section = getattr(recipe, stage, None)
+        if isinstance(section, TuneRecipe):
+            _make_whole(section)
+    return recipe
+
+
+def _make_whole(section: TuneRecipe) -> None:
     if section.model is not None:
         section.model = _whole(section.model)
+    if section.template is not None:
+        section.template = _whole(section.template)
     section.data = [_whole(source) for source in section.data]
     section.validation = [_whole(source) for source in section.validation]
     if isinstance(section, RolloutRecipe) and section.reward is not None:
         path, colon, function = section.reward.partition(".py:")
         section.reward = _whole(f"{path}.py") + f":{function}" if colon else _whole(section.reward)
-    return recipe
 
 
 def _whole(source: str) -> str:
-    path = Path(source)
-    return str(path.resolve()) if path.exists() else source
+    """The absolute path of what is one: a file, a folder, a pattern, or hf: and a folder."""
+    prefix = PREFIX if source.startswith(PREFIX) else ""
+    path = Path(source.removeprefix(prefix))
+    is_pattern = not prefix and any(character in path.name for character in "*?[")
+    if not path.exists() and not (is_pattern and path.parent.is_dir()):
+        return source
+    return prefix + str(path.parent.resolve() / path.name if is_pattern else path.resolve())
