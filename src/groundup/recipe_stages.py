@@ -66,9 +66,11 @@ class DpoRecipe(TuneRecipe):
 
     epochs: float = Field(default=1.0, gt=0)
     loss: str = Field(default="sigmoid", description="sigmoid, ipo, kto or simpo")
-    beta: float = Field(default=0.1, gt=0, description="how dear it is to leave the reference")
+    beta: float | None = Field(
+        default=None, gt=0, description="how dear it is to leave the reference; default: 0.1, of simpo 2"
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="the share of pairs taken for mistaken")
-    simpo_margin: float = Field(default=0.5, ge=0, description="SimPO: gamma, by how much chosen is to be ahead")
+    simpo_margin: float = Field(default=1.0, ge=0, description="SimPO: gamma, by how much chosen is to be ahead")
     desirable_weight: float = Field(default=1.0, gt=0, description="KTO: weight of what is desirable")
     undesirable_weight: float = Field(default=1.0, gt=0, description="KTO: weight of what is not")
 

@@ -17,8 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from groundup.cli.main import main
 from groundup.model import folder as model_folder
 from groundup.model.registry import build
+from groundup.recipe import load
+from groundup.run import Run
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.templates import with_template
 from tests.cli.support import GROUNDUP, TINY, Result, losses
 
 Groundup = Callable[..., Result]
@@ -240,8 +243,10 @@ def test_what_cannot_be_done_is_said_in_one_line(
     case: str, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments, expected = WRONG[case]
+    Run.create(tmp_path / "dpo-run", load("default", {"stage": "dpo"}))
     (start / "broken.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnot json\n')
     monkeypatch.chdir(start)
+    arguments = [str(tmp_path / part) if part == "dpo-run" else part for part in arguments]
     assert main([*arguments, *([] if "--resume" in arguments else ["--out", str(tmp_path / "run")])]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
@@ -275,3 +280,44 @@ def test_a_chain_of_stages_goes_on_where_it_was_stopped(
     last, whole = (load_file(tmp_path / "chain" / place / "model.safetensors") for place in ("ppo/model", "model"))
     assert all(torch.equal(last[name], whole[name]) for name in last)
     assert groundup("chat", "chain", stdin=b"hello\n").returncode == 0
+
+
+def test_what_is_frozen_stays_but_new_tokens_are_learnt(
+    start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its embeddings frozen a model could not tell the token that ends a turn from that which begins one."""
+    told(capsys, "sft", start / "base", start / "talk.jsonl", "--freeze", "first:1", "--out", tmp_path / "run")
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (start / "base", tmp_path / "run" / "model")
+    )
+    frozen = [name for name in before if ".layers.0." in name]
+    assert frozen
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before["model.norm.weight"], after["model.norm.weight"])
+    rows = after["model.embed_tokens.weight"][257:]
+    assert (rows[0] - rows[1]).abs().max() > 1e-2 * rows.abs().max()
+
+
+def test_adapters_of_a_tokenizer_that_is_larger_than_its_model(
+    start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Special tokens often stand behind those that a model was made for."""
+    loaded = model_folder.load(start / "base")
+    tokenizer = with_template(loaded.tokenizer, "chatml")
+    model_folder.save(tmp_path / "larger", loaded.model, tokenizer, "card", {})
+    told(capsys, "sft", tmp_path / "larger", start / "talk.jsonl", "--lora", "r=2", "--out", tmp_path / "run")
+    merged = model_folder.load(tmp_path / "run")
+    assert merged.model.shape.vocabulary_size == tokenizer.vocabulary_size == 259
+
+
+def test_a_stage_has_a_report_and_goes_on_from_anywhere(
+    taught: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(start)
+    told(capsys, "sft", "base", "tal*.jsonl", "--budget", "2steps", "--out", tmp_path / "run")
+    (tmp_path / "run" / "outcome.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert main(["sft", "--resume", "--out", "run"]) == 0
+    assert main(["report", str(taught)]) == 0
+    page = (taught / "report.html").read_text()
+    assert "held-out loss at the end" in page

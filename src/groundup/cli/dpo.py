@@ -12,7 +12,9 @@ def dpo(
     policy: stage.ModelArgument = None,
     pairs: stage.DataArgument = None,
     loss: Annotated[str | None, typer.Option(help="sigmoid, ipo, kto or simpo. [sigmoid]")] = None,
-    beta: Annotated[float | None, typer.Option(help="How dear it is to leave the reference. [0.1]")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="How dear it is to leave the reference. [0.1, of simpo 2]")
+    ] = None,
     lora: stage.LoraOption = None,
     freeze: stage.FreezeOption = None,
     full: stage.FullOption = False,

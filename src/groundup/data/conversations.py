@@ -200,9 +200,7 @@ def _preference(dialogue: Dialogue) -> Iterator[Preference | Skip]:
             f"{dialogue.where}: no preference but {dialogue.shape}; give lines with prompt, chosen and rejected"
         )
     why = dialogue.compares_nothing
-    yield why or Preference(
-        dialogue.prompt, dialogue.answer, dialogue.rejected, dialogue.where, dialogue.tools
-    )
+    yield why or Preference(dialogue.prompt, dialogue.answer, dialogue.rejected, dialogue.where, dialogue.tools)
 
 
 def _judged(dialogue: Dialogue) -> Iterator[Judged | Skip]:
@@ -214,9 +212,7 @@ def _judged(dialogue: Dialogue) -> Iterator[Judged | Skip]:
         yield Judged(dialogue.prompt, dialogue.rejected, False, dialogue.where, dialogue.tools)
     elif dialogue.desirable is not None:
         why = dialogue.says_nothing
-        yield why or Judged(
-            dialogue.prompt, dialogue.answer, dialogue.desirable, dialogue.where, dialogue.tools
-        )
+        yield why or Judged(dialogue.prompt, dialogue.answer, dialogue.desirable, dialogue.where, dialogue.tools)
     else:
         raise UserError(
             f"{dialogue.where}: nobody judged this answer; give lines with a label of true or false, or with "

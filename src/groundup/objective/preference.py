@@ -57,17 +57,32 @@ def preference(
     `reference_N2` holds the log-probabilities of the two answers of example n under the reference, as
     `tune.reference` computes them; SimPO needs none. While training, `statistics` get `reward_chosen`,
     `reward_rejected`, `margin` and `accuracy`, with KTO `reward_desirable`, `reward_undesirable`, `kl` (in nats an
-    answer) and `accuracy`. UserError for an unknown loss.
+    answer) and `accuracy`. UserError for an unknown loss, and for a setting that it does not read.
     """
-    known = {*_PAIR_LOSSES, "kto"}
-    if settings.loss not in known:
-        raise UserError(f"dpo.loss='{settings.loss}' is unknown{nearest(settings.loss, known)}")
+    _check(settings)
     assert settings.loss == "simpo" or reference_N2 is not None, "only SimPO has no reference"
     loss = kto_loss if settings.loss == "kto" else pair_loss
     return Objective(
         partial(collate, reference_N2=reference_N2),
         partial(loss, settings=settings, statistics=Statistics() if statistics is None else statistics),
     )
+
+
+def beta_of(settings: DpoRecipe) -> float:
+    """How dear it is to leave the reference; of SimPO, which compares means over tokens, how much they count."""
+    return settings.beta or (2.0 if settings.loss == "simpo" else 0.1)
+
+
+def _check(settings: DpoRecipe) -> None:
+    if settings.loss not in _READS:
+        raise UserError(f"dpo.loss='{settings.loss}' is unknown{nearest(settings.loss, _READS)}")
+    for name in sorted(set().union(*_READS.values()) - _READS[settings.loss]):
+        value = getattr(settings, name)
+        if value != DpoRecipe.model_fields[name].default:
+            readers = " or ".join(loss for loss, names in _READS.items() if name in names)
+            raise UserError(
+                f"dpo.{name}={value} means nothing to dpo.loss='{settings.loss}'; leave it out, or choose {readers}"
+            )
 
 
 def collate(windows: Windows, first: int = 0, *, reference_N2: Tensor | None = None) -> PreferenceBatch:
@@ -102,7 +117,7 @@ def implicit_rewards(model: nn.Module, batch: PreferenceBatch, settings: DpoReci
         scores_B2 = scores_B2 - batch.reference_B2
     if settings.loss in {"ipo", "simpo"}:
         scores_B2 = scores_B2 / (batch.targets != IGNORED).sum(-1).clamp(min=1)
-    return settings.beta * scores_B2
+    return beta_of(settings) * scores_B2
 
 
 def pair_loss(model: nn.Module, batch: PreferenceBatch, *, settings: DpoRecipe, statistics: Statistics) -> Loss:
@@ -127,8 +142,8 @@ def kto_loss(model: nn.Module, batch: PreferenceBatch, *, settings: DpoRecipe, s
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv:2402.01306), the mean over answers.
 
     A reward is valued against beta times the KL divergence from the reference, which is estimated, without a
-    gradient, as the mean over the mismatched answers of this micro-batch, and at least 0. Right is a desirable
-    answer above that and an undesirable one below.
+    gradient, as the mean over the mismatched answers, and at least 0: a step has to have its whole batch at once. Right
+    is a desirable answer above that and an undesirable one below.
     """
     rewards_B = implicit_rewards(model, batch.side(0), settings)[:, 0]
     with torch.no_grad():
@@ -138,7 +153,7 @@ def kto_loss(model: nn.Module, batch: PreferenceBatch, *, settings: DpoRecipe, s
     if model.training:
         statistics.add("reward_desirable", rewards_B, are_desirable_B)
         statistics.add("reward_undesirable", rewards_B, ~are_desirable_B)
-        statistics.add("kl", baseline / settings.beta)
+        statistics.add("kl", baseline / beta_of(settings))
         statistics.add("accuracy", gains_B > 0)
     weights_2 = rewards_B.new_tensor([settings.undesirable_weight, settings.desirable_weight])
     mean = (weights_2[are_desirable_B.long()] * (1 - gains_B.sigmoid())).mean()
@@ -153,7 +168,8 @@ def _sigmoid(margins_B: Tensor, settings: DpoRecipe) -> Tensor:
 
 def _ipo(margins_B: Tensor, settings: DpoRecipe) -> Tensor:
     """Identity preference optimisation (Azar et al. 2023, arXiv:2310.12036), equation 17."""
-    return (margins_B / settings.beta - 1 / (2 * settings.beta)) ** 2
+    beta = beta_of(settings)
+    return (margins_B / beta - 1 / (2 * beta)) ** 2
 
 
 def _simpo(margins_B: Tensor, settings: DpoRecipe) -> Tensor:
@@ -165,4 +181,11 @@ _PAIR_LOSSES: dict[str, Callable[[Tensor, DpoRecipe], Tensor]] = {
     "sigmoid": _sigmoid,
     "ipo": _ipo,
     "simpo": _simpo,
+}
+# Every loss, and which settings it alone or with others reads.
+_READS: dict[str, set[str]] = {
+    "sigmoid": {"label_smoothing"},
+    "ipo": set(),
+    "simpo": {"label_smoothing", "simpo_margin"},
+    "kto": {"desirable_weight", "undesirable_weight"},
 }

@@ -7,10 +7,11 @@ from groundup.data.conversations import read_conversations, read_judged, read_pr
 from groundup.data.survey import survey
 from groundup.data.turn_rows import TurnRows, kto_rows, packed_rows, preference_rows
 from groundup.errors import UserError
+from groundup.pipeline.tuning.examples import encode_judged, encode_pair
 from groundup.pipeline.tuning.job import Start, open_start
 from groundup.recipe import Recipe
 from groundup.recipe_stages import DpoRecipe, RolloutRecipe, SftRecipe, TuneRecipe
-from groundup.tokenizer.turns import encode_answer, encode_conversation, encode_prompt
+from groundup.tokenizer.turns import encode_conversation, encode_prompt
 
 # So many examples are encoded to learn what counts in them.
 _LOOK_EXAMPLES = 1000
@@ -26,13 +27,22 @@ class Finding(NamedTuple):
     sentence: str
 
 
-def dialogues(source: str) -> Iterator[Finding]:
-    """The findings for conversations, preferences or prompts."""
-    found = survey(source)
+def dialogues(source: str, asking: bool | None = None) -> Iterator[Finding]:
+    """The findings for conversations or preferences, and with `asking` for prompts.
+
+    By default the records tell: they are prompts if they would teach nothing otherwise.
+    """
+    found, only_asks = survey(source, bool(asking)), False
+    if asking is None and not found.num_useful:
+        prompts = survey(source, asking=True)
+        only_asks = prompts.num_useful > 0
+        found = prompts if only_asks else found
     count = sum(found.shapes.values())
     shapes = ", ".join(f"{number:,} of the shape {shape}" for shape, number in found.shapes.items())
     if count:
         yield Finding(True, f"{source} is readable: {shapes}; {found.num_turns / count:.1f} turns each.")
+    if only_asks:
+        yield Finding(True, "They only ask: prompts for ppo, grpo and reject, from which no other stage learns.")
     for why, places in found.skipped.items():
         sentence = f"{len(places):,} examples are {why}; training leaves them out (first: {places[0]})."
         yield Finding(len(places) < _MOST_LEFT_OUT * count, sentence)
@@ -61,7 +71,7 @@ def stage(recipe: Recipe) -> Iterator[Finding]:
 def stage_data(settings: TuneRecipe) -> Iterator[Finding]:
     """The findings for all that a stage reads."""
     for source in [*settings.data, *settings.validation]:
-        yield from dialogues(source)
+        yield from dialogues(source, asking=isinstance(settings, RolloutRecipe))
 
 
 def _counted(settings: TuneRecipe, start: Start) -> Iterator[Finding]:
@@ -78,6 +88,7 @@ def _counted(settings: TuneRecipe, start: Start) -> Iterator[Finding]:
     rows = _rows(settings, start, context + 1)
     left_out = sum(rows.skipped.values())
     reasons = "".join(f"; {count:,} are left out as {why}" for why, count in rows.skipped.items())
+    reasons += f"; {rows.num_cut:,} are cut off at their end" if rows.num_cut else ""
     yield Finding(
         left_out <= _MOST_LEFT_OUT * (rows.num_examples + left_out),
         f"Of {rows.num_examples + left_out:,} examples in {context:,} tokens {rows.num_targets:,} of "
@@ -94,10 +105,6 @@ def _rows(settings: TuneRecipe, start: Start, length: int) -> TurnRows:
         return packed_rows(turns, length, seed=0, packing=settings.packing)
     if isinstance(settings, DpoRecipe) and settings.loss == "kto":
         judged = read_judged(data, _LOOK_EXAMPLES)
-        answers = [(encode_answer(tokenizer, one.prompt, one.answer), one.desirable) for one in judged]
-        return kto_rows(answers, length, seed=0)
-    pairs = [
-        (encode_answer(tokenizer, pair.prompt, pair.chosen), encode_answer(tokenizer, pair.prompt, pair.rejected))
-        for pair in read_preferences(data, _LOOK_EXAMPLES)
-    ]
+        return kto_rows([encode_judged(tokenizer, one) for one in judged], length, seed=0)
+    pairs = [encode_pair(tokenizer, pair) for pair in read_preferences(data, _LOOK_EXAMPLES)]
     return preference_rows(pairs, length, seed=0)

@@ -3,11 +3,10 @@
 import copy
 from collections.abc import Iterable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from groundup.data.turn_rows import TurnRows
 from groundup.model.decoder import Decoder
 from groundup.model.lora import Adapter
 from groundup.objective.base import Batch
@@ -63,23 +62,26 @@ def log_probs_in_parts(model: nn.Module, batch: Batch, temperature: float, rows:
 
 @torch.no_grad()
 def reference_table(
-    model: nn.Module, rows: npt.NDArray[np.int64], *, device: str, precision: Precision, at_once: int = 16
+    model: nn.Module, rows: TurnRows, *, device: str, precision: Precision, at_once: int = 16
 ) -> Tensor:
     """What the reference says of the two answers of each example, (N, 2) float32 on the CPU, in nats.
 
-    Rows are those of `data.turn_rows` (examples, 2, 3, L), each once; an example's place in the table is its
-    number, and NaN stands in places of which there is no row. The model is read in evaluation mode: the policy
+    Rows are (2, 3, L); an example's place in the table is its number, and NaN stands in places of which there is no
+    row. The model is read in evaluation mode: the policy
     itself before it learns, or with its adapters switched off.
     """
     was_training = model.training
     model.eval()
-    numbers = torch.from_numpy(rows[:, 0, 2, 0])
-    table_N2 = torch.full((int(numbers.max()) + 1, 2), torch.nan)
-    for first in range(0, len(rows), at_once):
-        batch = collate(rows[first : first + at_once]).to(device)
+    numbers, found = [], []
+    for first in range(0, rows.num_rows, at_once):
+        windows = rows.rows(first, at_once)
+        numbers.append(torch.from_numpy(windows[:, 0, 2, 0]))
         with eager(), autocast(device, reading_precision(precision)):
-            table_N2[numbers[first : first + at_once]] = sequence_log_probs(model, batch).float().cpu()
+            found.append(sequence_log_probs(model, collate(windows).to(device)).float().cpu())
     model.train(was_training)
+    numbers_N = torch.cat(numbers)
+    table_N2 = torch.full((int(numbers_N.max()) + 1, 2), torch.nan)
+    table_N2[numbers_N] = torch.cat(found)
     return table_N2
 
 

@@ -1,5 +1,6 @@
 """Direct preference optimisation and its kin: pairs of answers, and what the reference holds of them."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,17 +10,24 @@ from torch import Tensor
 from groundup.clock import Clock
 from groundup.data.conversations import Examples, Judged, read_judged, read_preferences
 from groundup.data.turn_rows import TurnRows, kto_rows
+from groundup.errors import UserError
 from groundup.files import file_atomically
 from groundup.model.decoder import Decoder
 from groundup.model.lora import adapters_off
-from groundup.objective.preference import preference
+from groundup.objective.preference import beta_of, preference
 from groundup.objective.statistics import Statistics
-from groundup.pipeline.tuning.examples import encoded, pair_rows, read_parts, say_rows
+from groundup.pipeline.tuning.examples import (
+    check_unchanged,
+    encode_judged,
+    encoded,
+    pair_rows,
+    read_parts,
+    say_rows,
+)
 from groundup.pipeline.tuning.finish import save_policy
 from groundup.pipeline.tuning.job import TuneJob
 from groundup.pipeline.tuning.lesson import Lesson, learn
 from groundup.recipe_stages import DpoRecipe
-from groundup.tokenizer.turns import encode_answer
 from groundup.tune.reference import reference_table
 
 
@@ -28,10 +36,15 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     settings = job.settings_of(DpoRecipe)
     preference(settings, torch.zeros(1, 2))  # an unknown loss is refused before anything takes time
     of_kto = settings.loss == "kto"
-    train_examples, held_out_examples = read_parts(job, read_judged if of_kto else read_preferences)
+    train_examples, held_out_examples = (
+        read_parts(job, read_judged, least=2) if of_kto else read_parts(job, read_preferences)
+    )
     rows_of = _kto_rows if of_kto else pair_rows
     rows, held_out = rows_of(job, train_examples), rows_of(job, held_out_examples)
     say_rows(job, rows, held_out, "answers" if of_kto else "pairs")
+    check_unchanged(job, rows, held_out)  # the reference's table goes by the examples' numbers
+    if of_kto:
+        _check_whole_batches(job, rows.num_rows)
     clock.lap("read")
     model = job.start.model.to(job.device)
     frozen = job.arrange(model)
@@ -52,6 +65,7 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     figures = learn(job, lesson, clock)
     figures |= {
         "loss_name": settings.loss,
+        "beta": beta_of(settings),
         "examples": len(train_examples),
         "held_out_examples": len(held_out_examples),
     }
@@ -68,13 +82,23 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
 
 
 def _kto_rows(job: TuneJob, judged: Examples[Judged]) -> TurnRows:
-    tokenizer = job.start.tokenizer
-    turns = encoded(
-        job.display,
-        judged,
-        lambda example: (encode_answer(tokenizer, example.prompt, example.answer), example.desirable),
-    )
+    turns = encoded(job.display, judged, partial(encode_judged, job.start.tokenizer))
     return kto_rows(turns, job.context + 1, job.seed("order"))
+
+
+def _check_whole_batches(job: TuneJob, num_rows: int) -> None:
+    """UserError where KTO would estimate its KL divergence from a part of a batch: another part, another loss."""
+    settings = job.train_recipe(num_rows)
+    if settings.micro_batch not in (None, settings.batch_size):
+        raise UserError(
+            f"dpo.micro_batch={job.settings.micro_batch} divides a batch of {settings.batch_size}, of which KTO needs "
+            "the whole at once to estimate the KL divergence; leave it out, or choose a smaller dpo.batch_size"
+        )
+    if job.processes is not None and job.processes.world_size > 1:
+        raise UserError(
+            f"{job.processes.world_size} processes divide a batch, of which KTO needs the whole at once to estimate "
+            "the KL divergence; leave out --nproc, or choose another dpo.loss"
+        )
 
 
 def _reference_tables(job: TuneJob, model: Decoder, parts: dict[str, TurnRows]) -> dict[str, Tensor]:
@@ -85,7 +109,7 @@ def _reference_tables(job: TuneJob, model: Decoder, parts: dict[str, TurnRows]) 
     if not file.is_file():
         with adapters_off(model):
             tables = {
-                name: reference_table(model, rows.in_order, device=job.device, precision=job.precision)
+                name: reference_table(model, rows, device=job.device, precision=job.precision)
                 for name, rows in parts.items()
             }
         if not job.is_first:

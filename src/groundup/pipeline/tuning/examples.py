@@ -1,13 +1,16 @@
 """The examples of a stage: read, divided into those to learn from and held-out ones, and made into rows."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from groundup.data.conversations import Examples, Preference
+from groundup.data.conversations import Examples, Judged, Preference
 from groundup.data.turn_rows import TurnRows, preference_rows
 from groundup.errors import UserError
+from groundup.files import write_json
 from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.job import TuneJob
+from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.turns import Turns, encode_answer
 
 Read = Callable[[Sequence[str], int | None], Examples[Any]]
@@ -15,15 +18,18 @@ AnyExample = TypeVar("AnyExample")
 AnyTurns = TypeVar("AnyTurns")
 
 
-def read_parts(job: TuneJob, read: Read) -> tuple[Examples[Any], Examples[Any]]:
-    """Examples to learn from, and held-out ones: a file of their own, or a share that the seed chooses."""
+def read_parts(job: TuneJob, read: Read, least: int = 1) -> tuple[Examples[Any], Examples[Any]]:
+    """Examples to learn from, and held-out ones: a file of their own, or a share that the seed chooses.
+
+    That share is at least so many examples.
+    """
     settings = job.settings
     examples = read(settings.data, settings.limit)
     if left_out := examples.told_skipped():
         job.display.warn(left_out)
     if settings.validation:
         return examples, read(settings.validation, None)
-    return examples.divided(settings.holdout, job.seed("held out"))
+    return examples.divided(settings.holdout, job.seed("held out"), least)
 
 
 def encoded(
@@ -43,13 +49,37 @@ def encoded(
 
 def pair_rows(job: TuneJob, pairs: Examples[Preference]) -> TurnRows:
     """Both answers of each pair, each behind its prompt."""
-    tokenizer = job.start.tokenizer
+    turns = encoded(job.display, pairs, partial(encode_pair, job.start.tokenizer))
+    return preference_rows(turns, job.context + 1, job.seed("order"))
 
-    def encode(pair: Preference) -> tuple[Turns, Turns]:
-        chosen, rejected = (encode_answer(tokenizer, pair.prompt, side) for side in (pair.chosen, pair.rejected))
-        return chosen, rejected
 
-    return preference_rows(encoded(job.display, pairs, encode), job.context + 1, job.seed("order"))
+def encode_pair(tokenizer: Tokenizer, pair: Preference) -> tuple[Turns, Turns]:
+    """The chosen and the rejected answer."""
+    chosen, rejected = (
+        encode_answer(tokenizer, pair.prompt, side, pair.tools) for side in (pair.chosen, pair.rejected)
+    )
+    return chosen, rejected
+
+
+def encode_judged(tokenizer: Tokenizer, judged: Judged) -> tuple[Turns, bool]:
+    """An answer, and whether it was liked."""
+    return encode_answer(tokenizer, judged.prompt, judged.answer, judged.tools), judged.desirable
+
+
+def check_unchanged(job: TuneJob, train: TurnRows, held_out: TurnRows) -> None:
+    """UserError if the run began with other rows; the first session notes which they are.
+
+    Steps are stretches of one order of the rows, and tables go by their numbers: with others both would mean
+    something else.
+    """
+    file = job.run.folder / "examples.json"
+    found = {"train": train.fingerprint, "held_out": held_out.fingerprint}
+    known = job.run.read_json(file)
+    if known and known != found:
+        sources = ", ".join([*job.settings.data, *job.settings.validation])
+        raise UserError(f"the data of this run has changed since it began; put back {sources}, or begin a new run")
+    if not known and job.is_first:
+        write_json(file, found)
 
 
 def say_rows(job: TuneJob, train: TurnRows, held_out: TurnRows, unit: str) -> None:
@@ -60,3 +90,7 @@ def say_rows(job: TuneJob, train: TurnRows, held_out: TurnRows, unit: str) -> No
         f"{train.num_tokens:,} tokens count; {held_out.num_rows:,} held out"
         + (f"; left out: {left_out}" if left_out else "")
     )
+    if train.num_cut:
+        job.display.warn(
+            f"{train.num_cut:,} examples have more than {job.context:,} tokens; their ends are cut off"
+        )

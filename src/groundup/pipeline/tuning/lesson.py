@@ -14,8 +14,9 @@ from groundup.model.decoder import Decoder
 from groundup.objective import Objective
 from groundup.objective.statistics import Statistics
 from groundup.pipeline.display import TrainingBar
+from groundup.pipeline.tuning.examples import check_unchanged
 from groundup.pipeline.tuning.job import TuneJob
-from groundup.pipeline.tuning.training import HeldOutHooks, length_of, train
+from groundup.pipeline.tuning.training import MOST_VALIDATED, HeldOutHooks, length_of, train
 from groundup.train.checkpoints import TrainState
 from groundup.train.peak_memory import peak_bytes
 
@@ -41,8 +42,12 @@ class Lesson:
 
 
 def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
-    """Train to the end of the section's budget or epochs; the figures of the outcome, of held-out rows too."""
+    """Train to the end of the section's budget or epochs; the figures of the outcome, of held-out rows too.
+
+    UserError for a resumed run whose data has changed.
+    """
     rows = lesson.rows
+    check_unchanged(job, rows, lesson.held_out)
     before = _evaluate(job, lesson)
     clock.lap("evaluate")
     parameters = sum(parameter.numel() for parameter in lesson.model.parameters())
@@ -53,7 +58,8 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
         devices = lay_out_job(job, lesson.model, lesson.objective, settings, lesson.arrange)
 
     def hooks_of(bar: TrainingBar) -> HeldOutHooks:
-        return HeldOutHooks(job, lesson.asking, lesson.held_out.in_order, bar, lesson.unit, devices)
+        held_out = lesson.held_out.rows(0, MOST_VALIDATED)
+        return HeldOutHooks(job, lesson.asking, held_out, bar, lesson.unit, devices)
 
     state = train(
         job,
@@ -75,6 +81,7 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
         "rows": rows.num_rows,
         "held_out_rows": lesson.held_out.num_rows,
         "skipped": {str(reason): count for reason, count in rows.skipped.items()},
+        "cut_off": rows.num_cut,
         "epochs": state.windows / rows.num_rows,
         "loss_before": before.loss,
         "loss": after.loss,
