@@ -28,8 +28,7 @@ class TuneRecipe(Section):
         default=None, description="chatml, llama3, ... or a Jinja file; default: the model's own, else chatml"
     )
     context: int | None = Field(default=None, ge=8, description="most tokens of an example; default: the model's")
-    budget: str | None = Field(default=None, description="5m, 200steps or 1Mtok, instead of epochs")
-    epochs: float = Field(default=3.0, gt=0, description="how often the data is read, where there is no budget")
+    budget: str | None = Field(default=None, description="5m, 200steps or 1Mtok, instead of epochs or rounds")
     batch_size: int = Field(default=16, ge=1, description="examples, or packed windows, of an optimizer step")
     micro_batch: int | None = Field(default=None, ge=1, description="of which so many in a forward pass")
     optimizer: str = Field(default="adamw")
@@ -49,19 +48,25 @@ class TuneRecipe(Section):
     freeze: str = Field(default="none", description="what keeps its weights: none, embeddings or first:N (blocks)")
 
 
-class SftRecipe(TuneRecipe):
+class LessonRecipe(TuneRecipe):
+    """Stages that learn from rows of data, which they read again and again."""
+
+    epochs: float = Field(default=3.0, gt=0, description="how often the data is read, where there is no budget")
+
+
+class SftRecipe(LessonRecipe):
     """Supervised fine-tuning: the loss of the assistant's turns (Ouyang et al. 2022, arXiv:2203.02155)."""
 
     packing: bool = Field(default=True, description="several conversations in a window, none sees another")
 
 
-class RewardRecipe(TuneRecipe):
+class RewardRecipe(LessonRecipe):
     """A model of which answer people prefer (Stiennon et al. 2020, arXiv:2009.01325)."""
 
     epochs: float = Field(default=1.0, gt=0)
 
 
-class DpoRecipe(TuneRecipe):
+class DpoRecipe(LessonRecipe):
     """Preferences learnt directly, without a reward model (Rafailov et al. 2023, arXiv:2305.18290)."""
 
     epochs: float = Field(default=1.0, gt=0)
@@ -103,7 +108,9 @@ class PolicyRecipe(RolloutRecipe):
     kl_horizon: float | None = Field(
         default=None, gt=0, description="answers in which beta is steered; default: those of four rounds"
     )
-    kl_limit: float | None = Field(default=None, gt=0, description="end at more nats an answer than this")
+    kl_limit: float | None = Field(
+        default=None, gt=0, description="end before answers more nats than this away are learnt from"
+    )
     schedule: Literal["linear", "cosine", "trapezoid", "wsd", "constant"] = Field(default="constant")
     epsilon: float = Field(default=1e-5, gt=0, description="of AdamW: advantages are small at first")
 

@@ -34,6 +34,7 @@ def feedback(
     rate: Annotated[
         bool, typer.Option("--rate", help="Let each answer be rated 1 to 5 instead of a choice.")
     ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
     answers: Annotated[int, typer.Option(min=2, max=4, help="So many answers to a prompt.")] = 2,
     temperature: Annotated[float, typer.Option(help="Of the answers; 1: the model's own chances.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Choose among the k likeliest tokens; 0: all.")] = 0,
@@ -69,11 +70,10 @@ def feedback(
     from groundup.studio.local import serve
 
     settings = pipeline.FeedbackSettings(
-        "rating" if rate else "choice", answers, Sampling(temperature, top_k, top_p), max_tokens, seed
+        "rating" if rate else "choice", answers, Sampling(temperature, top_k, top_p), max_tokens, seed, limit
     )
-    with pipeline.opened(source, prompts, out, settings) as store:
-        serve(
-            feedback_app(store, host), host, port, browser=browser, say=lambda line: print(line, file=sys.stderr)
-        )
-        print(f"stopped; the judgements are in {store.path}", file=sys.stderr)
+    with pipeline.opened(source, prompts, out, settings) as judged:
+        app = feedback_app(judged.store, host, lambda: judged.failure)
+        serve(app, host, port, browser=browser, say=lambda line: print(line, file=sys.stderr))
+        print(f"stopped; the judgements are in {judged.store.path}", file=sys.stderr)
     return 0

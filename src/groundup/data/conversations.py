@@ -101,8 +101,9 @@ class Examples(Sequence[Example], Generic[Example]):
     def divided(self, holdout: float, seed: int, least: int = 1) -> tuple[Self, Self]:
         """Two parts: the second has about the share `holdout` of the examples, chosen by the seed.
 
-        It has at least so many of them, as long as there are questions enough. What answers the same question, or of a demonstration is about the same topic, is on one side: what is held
-        out was never seen. UserError if there are not two questions.
+        It has at least `least` of them where there are questions enough. What answers the same question, or of a
+        demonstration is about the same topic, is on one side: what is held out was never seen. UserError if there
+        are not two questions.
         """
         names = list(dict.fromkeys(self.groups))
         if len(names) < 2:

@@ -93,8 +93,10 @@ def is_dialogue(record: Mapping[str, Any]) -> bool:
 def recognise(record: Mapping[str, Any], where: str, asking: bool = False) -> Iterator[Dialogue]:
     """What a record says: one dialogue, of Self-Instruct as many as it has instances.
 
-    With `asking` it is read for its prompt: an answer in a field of its own, which may be no text but a number or a
-    list, stays as it is among `fields`. UserError, naming `where`, for a record of no known shape and for a turn without text or of an unknown role.
+    With `asking` it is read for its prompt: an answer in a field of its own, which may be no text but a number or
+    a list, stays as it is among `fields`.
+
+    UserError, naming `where`, for a record of no known shape and for a turn without text or of an unknown role.
     """
     present = {name: value for name, value in record.items() if value is not None}
     if isinstance(instances := present.get("instances"), list) and "instruction" in present:

@@ -75,8 +75,8 @@ class TurnRows:
     @property
     def fingerprint(self) -> str:
         """Names what stands in the rows and where, SHA-256 in hexadecimal: other data has another one."""
-        content = hashlib.sha256(np.ascontiguousarray(self._starts, np.int64))
-        content.update(np.ascontiguousarray(self._planes))
+        content = hashlib.sha256(self._starts.data)
+        content.update(self._planes.data)
         return content.hexdigest()
 
     def _padded(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -93,9 +93,9 @@ def packed_rows(turns: Sequence[Turns], length: int, seed: int, packing: bool = 
     """Conversations in windows of `length` tokens, (N, 3, length); without `packing` one in each.
 
     A conversation is never divided: each goes to the fullest window that has room, the longest first (best-fit
-    decreasing; Ding et al. 2024, arXiv:2404.10830). Which conversations meet, and in which order they stand, follows
-    from the seed: any of them may begin a window, as in a chat all do. One that alone is longer than a window is cut
-    off on the right if something to learn is left, else skipped. UserError if nothing is left at all.
+    decreasing; Ding et al. 2024, arXiv:2404.10830). Which conversations meet, and in which order they stand,
+    follows from the seed: any of them may begin a window, as all do in a chat. One that alone is longer than a
+    window is cut off on the right if something to learn is left, else skipped. UserError if nothing is left.
     """
     skipped = {TOO_LONG: 0, NOTHING_COUNTS: 0}
     examples: list[_Sequence] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from groundup.errors import UserError
@@ -20,6 +20,7 @@ from groundup.model.base import Model, TextModel, fill_tables
 from groundup.model.decoder import Decoder
 from groundup.model.lora import merge_adapters
 from groundup.model.registry import assemble_any
+from groundup.model.tensor_file import save_tensors
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.load import AnyTokenizer, load_tokenizer
@@ -71,7 +72,8 @@ def save_weights(folder: Path, model: Model, special: Mapping[str, int]) -> None
     written = format_of(model.shape.family)
     write_json(folder / "config.json", written.to_config(model.shape, special))
     state = {name: value.cpu() for name, value in model.state_dict().items()}
-    save_file(written.to_tensors(model.shape, state), folder / "model.safetensors", metadata={"format": "pt"})
+    tensors = written.to_tensors(model.shape, state)
+    save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def load(folder: Path | str) -> LoadedModel:

@@ -81,7 +81,8 @@ def _check(settings: DpoRecipe) -> None:
         if value != DpoRecipe.model_fields[name].default:
             readers = " or ".join(loss for loss, names in _READS.items() if name in names)
             raise UserError(
-                f"dpo.{name}={value} means nothing to dpo.loss='{settings.loss}'; leave it out, or choose {readers}"
+                f"dpo.{name}={value} means nothing to dpo.loss='{settings.loss}'; leave it out, or choose "
+                f"{readers}"
             )
 
 
@@ -142,8 +143,8 @@ def kto_loss(model: nn.Module, batch: PreferenceBatch, *, settings: DpoRecipe, s
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv:2402.01306), the mean over answers.
 
     A reward is valued against beta times the KL divergence from the reference, which is estimated, without a
-    gradient, as the mean over the mismatched answers, and at least 0: a step has to have its whole batch at once. Right
-    is a desirable answer above that and an undesirable one below.
+    gradient, as the mean over the mismatched answers, and at least 0: a step has to have its whole batch at once.
+    Right is a desirable answer above that and an undesirable one below.
     """
     rewards_B = implicit_rewards(model, batch.side(0), settings)[:, 0]
     with torch.no_grad():

@@ -35,10 +35,20 @@ class FeedbackSettings:
     sampling: Sampling = field(default_factory=lambda: Sampling(temperature=1.0, top_k=0))
     max_tokens: int = 256
     seed: int = 1
+    limit: int | None = None
+    """Only the first so many prompts; None: all."""
+
+
+@dataclass
+class Opened:
+    """A feedback file that is judged; `failure` says why no further answers are written, where that is so."""
+
+    store: Store
+    failure: str | None = None
 
 
 @contextmanager
-def opened(source: Path, prompts: str | None, out: Path, settings: FeedbackSettings) -> Iterator[Store]:
+def opened(source: Path, prompts: str | None, out: Path, settings: FeedbackSettings) -> Iterator[Opened]:
     """The feedback file to be judged, while a thread lets the model write the answers that it lacks.
 
     Args:
@@ -48,14 +58,15 @@ def opened(source: Path, prompts: str | None, out: Path, settings: FeedbackSetti
         out: the feedback file.
         settings: how to ask.
 
-    Raises UserError for what cannot be read, or where `out` was begun with other questions.
+    Raises UserError for what cannot be read, or where `out` was begun with other questions; at the end, where
+    answers could not be written.
     """
     if prompts is None:
         with _without_model(source, out, settings) as store:
-            yield store
+            yield Opened(store)
         return
     _check(settings)
-    asked, chat = list(read_prompts([prompts])), open_chat(source)
+    asked, chat = list(read_prompts([prompts], settings.limit)), open_chat(source)
     with Store(out) as store:
         about = _about(asked, settings) | {
             "model": str(source.resolve()),
@@ -64,8 +75,8 @@ def opened(source: Path, prompts: str | None, out: Path, settings: FeedbackSetti
             "sampling": asdict(settings.sampling),
         }
         store.begin(about, [prompt.messages for prompt in asked])
-        with _writing(chat, settings, store):
-            yield store
+        with _writing(chat, settings, store) as writing:
+            yield writing
 
 
 @contextmanager
@@ -83,9 +94,11 @@ def _without_model(source: Path, out: Path, settings: FeedbackSettings) -> Itera
                     f"{source} has {states} prompts without answers; name the model and its prompts too, and this "
                     "file with --out"
                 )
+            if not store.about():
+                raise UserError(f"{source} holds no questions; name a model and its prompts, or ready answers")
             yield store
         return
-    asked = list(read_prompts([str(source)]))
+    asked = list(read_prompts([str(source)], settings.limit))
     answers = [_ready_answers(prompt) for prompt in asked]
     with Store(out) as store:
         store.begin(_about(asked, settings), [prompt.messages for prompt in asked])
@@ -140,12 +153,15 @@ class _Writer:
 
 
 @contextmanager
-def _writing(chat: Chat, settings: FeedbackSettings, store: Store) -> Iterator[None]:
-    """Answers are written by a thread while the block runs, question by question."""
-    stopping = threading.Event()
+def _writing(chat: Chat, settings: FeedbackSettings, store: Store) -> Iterator[Opened]:
+    """Answers are written by a thread while the block runs, question by question.
+
+    UserError at the end of the block where the thread failed; judging goes on till then.
+    """
+    stopping, state = threading.Event(), Opened(store)
     writer = _Writer(chat, settings, stopping)
 
-    def work() -> None:
+    def write_all() -> None:
         for question in store.waiting():
             try:
                 answers = writer.write(question)
@@ -156,17 +172,27 @@ def _writing(chat: Chat, settings: FeedbackSettings, store: Store) -> Iterator[N
                 return
             store.answer(question.number, answers)
 
+    def work() -> None:
+        try:
+            write_all()
+        except Exception as error:
+            state.failure = " ".join(f"{type(error).__name__}: {error}".split())
+
     thread = threading.Thread(target=work, name="writer", daemon=True)
     thread.start()
     try:
-        yield
+        yield state
     finally:
         stopping.set()
         thread.join()
+    if state.failure:
+        raise UserError(f"{store.path} still lacks answers: {state.failure}; mend that and give the command again")
 
 
 def export(source: Path, out: Path, majority: bool) -> dict[str, Any]:
-    """Write the pairs of a feedback file as JSON lines; the figures. UserError if there are none."""
+    """Write the pairs of a feedback file as JSON lines; the figures. UserError if there are none, or no folder."""
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--export {out}: there is no folder {out.parent}; make it first")
     with _existing(source) as store:
         exported = export_pairs(store, majority=majority)
     if not exported.pairs:

@@ -14,6 +14,7 @@ from groundup.model.registry import build as build_model
 from groundup.objective import OBJECTIVES, Objective, Setting
 from groundup.parallel.processes import Processes, share
 from groundup.pipeline.compilation import remember_compilation
+from groundup.pipeline.continuing import where_it_stands
 from groundup.pipeline.display import Display
 from groundup.pipeline.hooks import RunHooks
 from groundup.pipeline.numbers import seconds_text
@@ -179,11 +180,7 @@ def _where_it_stands(job: Job) -> tuple[Path | None, float]:
     run = job.run
     if not job.is_first:
         return None, 0.0
-    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
-    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
-    step = checkpoints.read_state(checkpoint).step if checkpoint else 0
-    # A validation comes after the checkpoint of its step, and is made again with what follows.
-    truncate_rows(run.metrics_file, step, last_validation=step - 1)
+    checkpoint, spent, step = where_it_stands(run, job.display.warn)
     truncate_rows(run.samples_file, step - 1)
     return checkpoint, spent
 

@@ -22,13 +22,9 @@ _LEAVING_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Answer:
-    """What followed a prompt: ids with the end where it was reached (`ended`), and the log-probability of each.
-
-    Log-probabilities, in nats, are those of the whole vocabulary at the sampling temperature.
-    """
+    """What followed a prompt: ids, with the end where it was reached (`ended`)."""
 
     ids: list[int]
-    log_probs: list[float]
     ended: bool
 
 
@@ -39,16 +35,14 @@ def sample(
     *,
     max_tokens: int,
     temperature: float,
-    top_k: int = 0,
     stop: frozenset[int],
     seeds: Sequence[int],
 ) -> list[Answer]:
     """An answer to each prompt, of 1 to `max_tokens` tokens and at most as many as the context has room for.
 
     An answer ends with an id of `stop`, which belongs to it. Each row draws by its own seed: an answer does not
-    depend on its batch, but for the rounding of sums. Temperature 0 takes the likeliest token, with
-    log-probabilities of temperature 1; `top_k` 0 leaves all tokens in. Dropout is off. UserError for a prompt that
-    is empty, or leaves no room for an answer.
+    depend on its batch, but for the rounding of sums. Temperature 0 takes the likeliest token. Dropout is off.
+    UserError for a prompt that is empty, or leaves no room for an answer.
     """
     assert len(prompts) == len(seeds) and max_tokens > 0, "a seed for each prompt, and a token at least"
     context = model.shape.context
@@ -58,7 +52,7 @@ def sample(
                 f"prompt {number} has {len(prompt)} tokens, but must have 1 to {context - 1} for an answer to fit "
                 f"into the model's context of {context}; shorten it"
             )
-    rule = _Rule(max_tokens, temperature, top_k, stop)
+    rule = _Rule(max_tokens, temperature, stop)
     answers: dict[int, Answer] = {}
     # Prompts of similar length are read together, so that few tokens are fed one by one.
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
@@ -80,25 +74,20 @@ class _Rule:
 
     max_tokens: int
     temperature: float
-    top_k: int
     stop: frozenset[int]
 
-    def choose(self, logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B,) int64 and their log-probabilities (B,) float32, by numbers drawn from [0, 1)."""
-        # The largest logit becomes 0, so that no temperature can overflow it.
-        scaled_BV = (logits_BV.float() - logits_BV.float().amax(-1, keepdim=True)) / (self.temperature or 1.0)
-        log_probs_BV = scaled_BV.log_softmax(-1)
-        tokens_B = logits_BV.argmax(-1) if self.temperature == 0 else self._draw(log_probs_BV, uniform_B)
-        return tokens_B, log_probs_BV.gather(1, tokens_B[:, None])[:, 0]
+    def choose(self, logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
+        """Tokens (B,) int64, by numbers drawn from [0, 1): the inverse of the cumulative distribution.
 
-    def _draw(self, log_probs_BV: Tensor, uniform_B: Tensor) -> Tensor:
-        """By the inverse of the cumulative distribution, in float64: float32 sums lose rare tokens."""
-        if self.top_k:
-            best = log_probs_BV.topk(min(self.top_k, log_probs_BV.shape[1]))
-            log_probs_BV = torch.full_like(log_probs_BV, -torch.inf).scatter(1, best.indices, best.values)
-        cumulative_BV = log_probs_BV.double().exp().cumsum(-1)
+        In float64, since float32 sums lose rare tokens.
+        """
+        if self.temperature == 0:
+            return logits_BV.argmax(-1)
+        # The largest logit becomes 0, so that no temperature can overflow it.
+        scaled_BV = (logits_BV.float() - logits_BV.float().amax(-1, keepdim=True)) / self.temperature
+        cumulative_BV = scaled_BV.log_softmax(-1).double().exp().cumsum(-1)
         drawn_B1 = uniform_B.to(cumulative_BV.device)[:, None] * cumulative_BV[:, -1:]
-        return torch.searchsorted(cumulative_BV, drawn_B1, right=True)[:, 0].clamp(max=log_probs_BV.shape[1] - 1)
+        return torch.searchsorted(cumulative_BV, drawn_B1, right=True)[:, 0].clamp(max=logits_BV.shape[1] - 1)
 
 
 def _sample_rows(model: Decoder, prompts: list[Sequence[int]], rule: _Rule, seeds: list[int]) -> list[Answer]:
@@ -108,7 +97,6 @@ def _sample_rows(model: Decoder, prompts: list[Sequence[int]], rule: _Rule, seed
     ids_BT = torch.zeros(len(prompts), int(ends_B.max()), dtype=torch.int64)
     for row, prompt in enumerate(prompts):
         ids_BT[row, : len(prompt)] = torch.tensor(prompt)
-    log_probs_BT = torch.zeros(ids_BT.shape)
     uniform_BT = _uniform(seeds, rule.max_tokens)
     stop_N = torch.tensor(sorted(rule.stop), dtype=torch.int64)
     ended_B, device = torch.zeros(len(prompts), dtype=torch.bool), model.embedding.weight.device
@@ -123,16 +111,15 @@ def _sample_rows(model: Decoder, prompts: list[Sequence[int]], rule: _Rule, seed
             over_N = over_N[~over_N]
         features_ND = model.features(ids_BT[rows_N, fed:position].to(device), cache)[:, -1]
         drawn_N = (position - starts_B[rows_N]).clamp(0, rule.max_tokens - 1)
-        tokens_N, log_probs_N = rule.choose(model.unembed(features_ND), uniform_BT[rows_N, drawn_N])
+        tokens_N = rule.choose(model.unembed(features_ND), uniform_BT[rows_N, drawn_N])
         writes_N = (starts_B[rows_N] <= position) & ~over_N
         written = rows_N[writes_N]
         ids_BT[written, position] = tokens_N.cpu()[writes_N]
-        log_probs_BT[written, position] = log_probs_N.cpu()[writes_N]
         fed, position = position, position + 1
         ending = written[torch.isin(ids_BT[written, fed], stop_N)]
         ended_B[ending], ends_B[ending] = True, position
     return [
-        Answer(ids_BT[row, start:end].tolist(), log_probs_BT[row, start:end].tolist(), ended)
+        Answer(ids_BT[row, start:end].tolist(), ended)
         for row, (start, end, ended) in enumerate(
             zip(starts_B.tolist(), ends_B.tolist(), ended_B.tolist(), strict=True)
         )

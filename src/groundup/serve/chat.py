@@ -13,6 +13,8 @@ from groundup.tokenizer.turns import encode_prompt, stop_ids
 
 Message = Mapping[str, Any]
 
+_PROBE = "groundup"
+
 
 @dataclass(frozen=True)
 class AnswerSettings:
@@ -30,16 +32,25 @@ class AnswerSettings:
 class Answer:
     """The text of one answer, which comes while one iterates over it, once.
 
-    `left_out` counts the oldest messages that had to be left out to have room; `ended` says afterwards whether the
+    The white space that the template puts before an answer is not part of it: rendered with what follows, the
+    text gives the ids that the model wrote. `left_out` counts the oldest messages that had to be left out to have room; `ended` says afterwards whether the
     model ended the answer itself.
     """
 
-    def __init__(self, chat: "Chat", ids: list[int], left_out: int, settings: AnswerSettings, reading: Reading):
+    def __init__(
+        self,
+        chat: "Chat",
+        ids: list[int],
+        space: str,
+        left_out: int,
+        settings: AnswerSettings,
+        reading: Reading,
+    ):
         self.left_out, self.ended = left_out, False
-        self._chat, self._prompt, self._settings, self._reading = chat, ids, settings, reading
+        self._chat, self._prompt, self._space, self._settings, self._reading = chat, ids, space, settings, reading
 
     def __iter__(self) -> Iterator[str]:
-        return self._chat.tokenizer.decode_stream(self._ids())
+        return _without(self._space, self._chat.tokenizer.decode_stream(self._ids()))
 
     def _ids(self) -> Iterator[int]:
         model, settings = self._chat.model, self._settings
@@ -80,7 +91,8 @@ class Chat:
         leaves room for an answer.
         """
         ids, left_out = self._fitting(list(messages), settings.max_tokens)
-        return Answer(self, ids, left_out, settings, reading or self.new_reading())
+        space = _space_before_answer(self.tokenizer, messages)
+        return Answer(self, ids, space, left_out, settings, reading or self.new_reading())
 
     def _fitting(self, messages: list[Message], max_tokens: int) -> tuple[list[int], int]:
         """The prompt's ids, and how many messages were left out so that an answer has room beside it.
@@ -101,3 +113,26 @@ class Chat:
             f"the message has {len(ids)} tokens with what stands around it, but there is room for {room} of the "
             f"context's {context} beside an answer; shorten it, or the system's message, or ask for fewer tokens"
         )
+
+
+def _space_before_answer(tokenizer: Tokenizer, messages: Sequence[Message]) -> str:
+    """The white space that the template renders between the header of the assistant's turn and its words.
+
+    In `plain` it is a space, which a model therefore writes itself: "Assistant:" is followed by " yes".
+    """
+    header = tokenizer.apply_chat_template(messages, True)
+    answered = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": _PROBE}])
+    between = answered.removeprefix(header).partition(_PROBE)[0]
+    return between if answered.startswith(header) and between.isspace() else ""
+
+
+def _without(space: str, pieces: Iterator[str]) -> Iterator[str]:
+    """The pieces without `space`, if they begin with it."""
+    begun = ""
+    for piece in pieces:
+        begun += piece
+        if begun.startswith(space) or not space.startswith(begun):
+            break
+    if rest := begun.removeprefix(space):
+        yield rest
+    yield from pieces

@@ -96,7 +96,7 @@ def serve(app: FastAPI, host: str, port: int, *, browser: bool, say: Callable[[s
         address = f"http://{shown}:{listening.getsockname()[1]}/"
         say(f"open {address}  (Ctrl-C ends it)")
         if _is_every_address(host):
-            say("whoever reaches this machine under any name can use the page, also other sites' pages (DNS rebinding)")
+            say("whoever reaches this machine, under any name, can use the page")
         elif _name(host) not in _LOCAL_NAMES:
             say(f"whoever reaches this machine as {host} can use the page")
         if browser:

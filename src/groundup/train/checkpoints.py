@@ -129,9 +129,9 @@ def delete_old(folder: Path, state: TrainState, keep: int) -> None:
 
     Newer ones are damaged, or training would not have gone on from before them: they do not count.
     """
-    not_newer = [checkpoint for checkpoint in list_checkpoints(folder) if _step(checkpoint) <= state.step]
+    not_newer = [checkpoint for checkpoint in list_checkpoints(folder) if step_of(checkpoint) <= state.step]
     for old in not_newer[keep:]:
-        if _step(old) == state.best.step:
+        if step_of(old) == state.best.step:
             continue
         # Under another name at once: a kill must not leave half of it.
         shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
@@ -151,10 +151,11 @@ def _give_up_if(abandoned: bool) -> None:
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run's folder, newest first."""
     found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=_step, reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was taken, by its name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 

@@ -8,6 +8,9 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
+_open: list["Interrupt"] = []
+
+
 class Interrupt:
     """While this context is open, the first SIGINT or SIGTERM sets `signal` instead of killing the process.
 
@@ -21,6 +24,7 @@ class Interrupt:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        _open.append(self)
         # Python lets only the main thread handle signals; elsewhere the caller keeps its own handling.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -31,6 +35,7 @@ class Interrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._give_back()
+        _open.remove(self)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -43,3 +48,8 @@ class Interrupt:
     def _give_back(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def is_noted() -> bool:
+    """Whether a signal waits for the step to be finished: what takes long in a step may look here."""
+    return any(interrupt.signal is not None for interrupt in _open)

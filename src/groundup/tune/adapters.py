@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from groundup.errors import UserError
 from groundup.files import folder_atomically, write_json
 from groundup.interop.adapters import CONFIG_FILE, WEIGHTS_FILE, Adapters, LowRank, to_config, to_tensors
@@ -13,6 +11,7 @@ from groundup.model.adapter_folder import adapter_base, attach, is_adapter
 from groundup.model.decoder import Decoder
 from groundup.model.folder import LoadedModel, load, model_folder, save_companions
 from groundup.model.lora import LoraLinear, has_adapters
+from groundup.model.tensor_file import save_tensors
 from groundup.model.vocabulary import TokenRows
 from groundup.tokenizer import Tokenizer
 
@@ -36,7 +35,7 @@ def save_adapter(
     with folder_atomically(folder) as temporary:
         write_json(temporary / CONFIG_FILE, to_config(model.shape, adapters, base))
         tensors = to_tensors(model.shape, adapters)
-        save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_tensors(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
         save_companions(temporary, model, tokenizer, card, sampling)
 
 

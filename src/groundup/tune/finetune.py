@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from groundup.data.labelled import LabelledRows, encode_texts
 from groundup.errors import UserError
@@ -19,6 +19,7 @@ from groundup.files import folder_atomically, write_atomically, write_json
 from groundup.model.base import TextModel
 from groundup.model.classifier import Body, Classifier, Pooling
 from groundup.model.folder import load_any, save_weights
+from groundup.model.tensor_file import save_tensors
 from groundup.objective import Setting
 from groundup.objective.labels import LabelledBatch, collate, labels
 from groundup.recipe import TrainRecipe
@@ -176,7 +177,7 @@ def save_classifier(
         if tokenizer is not None:
             tokenizer.save(temporary, model_max_length=classifier.shape.context)
         head = {name: value.detach().cpu() for name, value in classifier.head.state_dict().items()}
-        save_file(head, temporary / _HEAD)
+        save_tensors(head, temporary / _HEAD)
         write_json(temporary / _ABOUT, about)
         write_atomically(temporary / "README.md", card)
 

@@ -55,7 +55,8 @@ def log_probs_in_parts(model: nn.Module, batch: Batch, temperature: float, rows:
     was_training = model.training
     model.eval()
     parts = [batch.rows(slice(first, first + rows)).to(device) for first in range(0, len(batch.inputs_BT), rows)]
-    found = [token_log_probs(model, part, temperature).cpu() for part in parts]
+    with eager():
+        found = [token_log_probs(model, part, temperature).cpu() for part in parts]
     model.train(was_training)
     return torch.cat(found)
 
@@ -66,9 +67,9 @@ def reference_table(
 ) -> Tensor:
     """What the reference says of the two answers of each example, (N, 2) float32 on the CPU, in nats.
 
-    Rows are (2, 3, L); an example's place in the table is its number, and NaN stands in places of which there is no
-    row. The model is read in evaluation mode: the policy
-    itself before it learns, or with its adapters switched off.
+    Rows are (2, 3, L); an example's place in the table is its number, and NaN stands in places of which there is
+    no row. The model is read in evaluation mode: the policy itself before it learns, or with its adapters
+    switched off.
     """
     was_training = model.training
     model.eval()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from groundup.errors import UserError
@@ -22,6 +21,7 @@ from groundup.model.decoder import Decoder
 from groundup.model.folder import filled, load, model_folder, read_tensors, save_companions
 from groundup.model.lora import has_adapters, merge_adapters
 from groundup.model.reward import RewardModel
+from groundup.model.tensor_file import save_tensors
 from groundup.tokenizer import Tokenizer
 from groundup.tune.adapters import adapters_of
 
@@ -77,7 +77,7 @@ def _write_whole(folder: Path, model: RewardModel, tokenizer: Tokenizer) -> None
     state = {name: value.detach().cpu() for name, value in body.state_dict().items()}
     tensors = known.to_tensors(body.shape, state) | {_HEAD: _head_of(model)}
     write_json(folder / "config.json", config | labels)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _write_adapters(folder: Path, model: RewardModel, base: str) -> None:
@@ -86,7 +86,7 @@ def _write_adapters(folder: Path, model: RewardModel, base: str) -> None:
         to_config(model.shape, adapters, base), to_tensors(model.shape, adapters), _head_of(model)
     )
     write_json(folder / CONFIG_FILE, config)
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_tensors(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
 def _head_of(model: RewardModel) -> Tensor:

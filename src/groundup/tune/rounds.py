@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from groundup.data.permutation import endless
 from groundup.errors import UserError
 from groundup.files import file_atomically, write_atomically
+from groundup.model.tensor_file import save_tensors
 from groundup.run import read_rows
 from groundup.seeds import derive
 
@@ -126,7 +126,7 @@ class Rounds:
         # With the figures, so that a kill cannot come between the two.
         metadata = {"figures": json.dumps(self.current.figures, ensure_ascii=False)}
         with file_atomically(self._path(number)) as temporary:
-            save_file(self.current.tensors, temporary, metadata)
+            save_tensors(self.current.tensors, temporary, metadata)
 
     def _forget(self) -> None:
         oldest = self._oldest_step()

@@ -9,6 +9,7 @@ from groundup.errors import UserError
 from groundup.model.base import Model, ReadsVectors
 from groundup.model.registry import assemble_any
 from groundup.pipeline.calibration import calibrated
+from groundup.pipeline.continuing import where_it_stands
 from groundup.pipeline.display import Display
 from groundup.pipeline.families.finish import finish
 from groundup.pipeline.families.hooks import FamilyHooks
@@ -22,11 +23,10 @@ from groundup.plan.budget import Budget, parse_budget
 from groundup.plan.given import DEFAULT_BATCH, GivenPlan, given_plan, given_shape
 from groundup.plan.hardware import Hardware, Precision
 from groundup.recipe import Recipe
-from groundup.run import Run, read_rows, truncate_rows
+from groundup.run import Run
 from groundup.seeds import derive
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
-from groundup.train import checkpoints
 from groundup.train.allocator import keep_freed_memory
 from groundup.train.checkpoints import TrainState
 from groundup.train.device import set_threads
@@ -174,10 +174,7 @@ def _train(job: FamilyJob) -> tuple[Model, TrainState]:
     run, recipe, plan = job.run, job.recipe, job.plan
     set_threads(job.hardware.threads)
     model = make_model(recipe, run, plan.shape, job.tokenizer, job.hardware.device)
-    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
-    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
-    step = checkpoints.read_state(checkpoint).step if checkpoint else 0
-    truncate_rows(run.metrics_file, step, last_validation=step - 1)
+    checkpoint, spent, _ = where_it_stands(run, job.display.warn)
     with ExitStack() as stack:
         metrics = stack.enter_context(MetricsWriter(run.metrics_file))
         bar = stack.enter_context(job.display.training())

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from groundup.clock import Clock
@@ -14,6 +14,7 @@ from groundup.errors import UserError
 from groundup.files import file_atomically
 from groundup.model.decoder import Decoder
 from groundup.model.lora import adapters_off
+from groundup.model.tensor_file import save_tensors
 from groundup.objective.preference import beta_of, preference
 from groundup.objective.statistics import Statistics
 from groundup.pipeline.tuning.examples import (
@@ -91,13 +92,13 @@ def _check_whole_batches(job: TuneJob, num_rows: int) -> None:
     settings = job.train_recipe(num_rows)
     if settings.micro_batch not in (None, settings.batch_size):
         raise UserError(
-            f"dpo.micro_batch={job.settings.micro_batch} divides a batch of {settings.batch_size}, of which KTO needs "
-            "the whole at once to estimate the KL divergence; leave it out, or choose a smaller dpo.batch_size"
+            f"dpo.micro_batch={job.settings.micro_batch} divides a batch of {settings.batch_size}, but KTO "
+            "estimates the KL divergence from the whole of it; leave it out, or choose a smaller dpo.batch_size"
         )
     if job.processes is not None and job.processes.world_size > 1:
         raise UserError(
-            f"{job.processes.world_size} processes divide a batch, of which KTO needs the whole at once to estimate "
-            "the KL divergence; leave out --nproc, or choose another dpo.loss"
+            f"{job.processes.world_size} processes divide a batch, but KTO estimates the KL divergence from the "
+            "whole of it; leave out --nproc, or choose another dpo.loss"
         )
 
 
@@ -115,5 +116,5 @@ def _reference_tables(job: TuneJob, model: Decoder, parts: dict[str, TurnRows]) 
         if not job.is_first:
             return tables
         with file_atomically(file) as temporary:
-            save_file(tables, temporary)
+            save_tensors(tables, temporary)
     return load_file(file)

@@ -17,14 +17,14 @@ from groundup.evaluate.rows import evaluate_rows
 from groundup.objective import Objective
 from groundup.objective.statistics import Statistics
 from groundup.parallel.processes import share
+from groundup.pipeline.continuing import where_it_stands
 from groundup.pipeline.display import TrainingBar
 from groundup.pipeline.numbers import human
 from groundup.pipeline.pace import Pace
 from groundup.pipeline.tuning.job import TuneJob
 from groundup.plan.budget import parse_budget
 from groundup.recipe import TrainRecipe
-from groundup.run import read_rows, truncate_rows
-from groundup.train import checkpoints
+from groundup.recipe_stages import LessonRecipe
 from groundup.train.agreement import SharedProgress
 from groundup.train.checkpoints import TrainState
 from groundup.train.metrics import MetricsWriter
@@ -57,6 +57,7 @@ def length_of(job: TuneJob, num_rows: int, row_tokens: float, num_parameters: in
     settings = job.settings
     batch_size = min(settings.batch_size, num_rows)
     if settings.budget is None:
+        assert isinstance(settings, LessonRecipe), "stages that go by rounds count these"
         return Length(max(1, math.ceil(settings.epochs * num_rows / batch_size)))
     budget = parse_budget(settings.budget)
     if budget.kind == "seconds":
@@ -93,8 +94,7 @@ def train(
     train.trainer.Interrupted after a signal, when the state is saved.
     """
     run = job.run
-    if job.is_first and not run.plan_file.is_file():
-        run.save_plan(_plan(job, model, settings, length))
+    save_plan(job, model, settings, length)
     checkpoint, spent = _where_it_stands(job) if devices is None else share(_where_it_stands(job))
     with ExitStack() as stack:
         metrics = stack.enter_context(MetricsWriter(run.metrics_file if job.is_first else Path(os.devnull)))
@@ -121,16 +121,14 @@ def train(
         return trainer.train(progress if devices is None else SharedProgress(progress))
 
 
+def save_plan(job: TuneJob, model: nn.Module, settings: TrainRecipe, length: Length) -> None:
+    """Write plan.json where there is none: from here on the run stays, whatever goes wrong."""
+    if job.is_first and not job.run.plan_file.is_file():
+        job.run.save_plan(_plan(job, model, settings, length))
+
+
 def _where_it_stands(job: TuneJob) -> tuple[Path | None, float]:
-    """The last intact checkpoint, behind which metrics are cut off, and the seconds that were spent in all."""
-    run = job.run
-    if not job.is_first:
-        return None, 0.0
-    checkpoint = checkpoints.newest_intact(run.checkpoints, job.display.warn)
-    spent = max((row["seconds"] for row in read_rows(run.metrics_file)), default=0.0)
-    step = checkpoints.read_state(checkpoint).step if checkpoint else 0
-    truncate_rows(run.metrics_file, step, last_validation=step - 1)
-    return checkpoint, spent
+    return where_it_stands(job.run, job.display.warn)[:2] if job.is_first else (None, 0.0)
 
 
 def _plan(job: TuneJob, model: nn.Module, settings: TrainRecipe, length: Length) -> dict[str, Any]:

@@ -1,11 +1,20 @@
 """What a rater says of the answers to a question."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Rater = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
 Verdict = Literal["better", "tie", "bad", "ratings", "edit"]
+_Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""What SQLite can store."""
+
+VERDICTS: Mapping[str, frozenset[Verdict]] = {
+    "choice": frozenset({"better", "tie", "bad", "edit"}),
+    "rating": frozenset({"ratings", "edit"}),
+}
+"""What can be said, by what is asked for."""
 
 
 class Judgement(BaseModel):
@@ -20,14 +29,14 @@ class Judgement(BaseModel):
     id: Annotated[str, StringConstraints(min_length=8, max_length=64)]
     """Made by the page, so that a judgement that is sent twice is stored once."""
     rater: Rater
-    question: int
+    question: _Whole
     verdict: Verdict
     answer: int | None = None
     ratings: list[Annotated[int, Field(ge=1, le=5)]] | None = None
     text: Annotated[str, StringConstraints(min_length=1, max_length=100_000)] | None = None
     shown: list[int]
     """The answers from left to right, or from top to bottom."""
-    milliseconds: Annotated[int, Field(ge=0)]
+    milliseconds: _Whole
     """From when they were shown to when they were judged."""
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 from groundup.errors import UserError
 from groundup.studio.feedback.judgement import Judgement
@@ -21,6 +22,7 @@ Messages = list[dict[str, Any]]
 
 _HEAD = b"SQLite format 3\0"
 _APPLICATION, _VERSION = 0x67756662, 1  # "gufb"
+_SESSION = "session"
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE questions (
@@ -82,8 +84,15 @@ class Progress:
     last: str | None
 
 
+class StoreError(UserError):
+    """The file cannot be read or written now; nothing of what was to be stored is in it."""
+
+
 class Store:
-    """One feedback file; may be used from many threads, and read by other processes meanwhile."""
+    """One feedback file; may be used from many threads, and read by other processes meanwhile.
+
+    Its methods raise StoreError where the file is damaged, locked for long by another program or the disk is full.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -104,9 +113,16 @@ class Store:
 
     def _check_is_own(self) -> None:
         """Before anything is changed in it."""
-        is_own = self._connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION
-        if not is_own and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        application, version = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        if application != _APPLICATION and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise UserError(f"{self.path} is another program's database; name a feedback file, or a new one")
+        if version > _VERSION:
+            raise UserError(
+                f"{self.path} has format {version}, which this groundup does not know (it knows {_VERSION}); use the "
+                "newer groundup that wrote it"
+            )
 
     def _make_tables(self) -> None:
         with self._writing() as connection:
@@ -115,6 +131,7 @@ class Store:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id={_APPLICATION}")
                 connection.execute(f"PRAGMA user_version={_VERSION}")
+            connection.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (_SESSION, _json(uuid4().hex)))
 
     def __enter__(self) -> Self:
         return self
@@ -124,25 +141,38 @@ class Store:
             self._connection.close()
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it is on the disk when the block ends, or nothing."""
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"{self.path} cannot be used ({error}); see whether the disk is full or another program holds "
+                    "the file, else go on with a copy of it that is whole"
+                ) from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is on the disk when the block ends, or nothing."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # After some failures SQLite has done so itself.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._connection.execute(query, values).fetchall()
+        with self._connected() as connection:
+            return connection.execute(query, values).fetchall()
 
     def begin(self, about: Mapping[str, Any], prompts: Sequence[Messages]) -> None:
         """Put the prompts in; where they are there already, check that they and `about` are as they were."""
         with self._writing() as connection:
-            if not connection.execute("SELECT 1 FROM about").fetchone():
+            if not connection.execute("SELECT 1 FROM about WHERE name != ?", (_SESSION,)).fetchone():
                 rows = [(name, json.dumps(value)) for name, value in about.items()]
                 connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
                 texts = [(number, _json(messages)) for number, messages in enumerate(prompts)]
@@ -156,8 +186,13 @@ class Store:
                 )
 
     def about(self) -> dict[str, Any]:
-        """What `begin` was given."""
-        return {row["name"]: json.loads(row["value"]) for row in self._rows("SELECT * FROM about")}
+        """What `begin` was given; nothing before."""
+        rows = self._rows("SELECT * FROM about WHERE name != ?", _SESSION)
+        return {row["name"]: json.loads(row["value"]) for row in rows}
+
+    def session(self) -> str:
+        """A name that no other feedback file has, by which judgements say what they are about."""
+        return json.loads(self._rows("SELECT value FROM about WHERE name = ?", _SESSION)[0]["value"])
 
     def waiting(self) -> list[Question]:
         """The questions that have no answers yet, in order."""

@@ -3,6 +3,7 @@
 (() => {
   const get = (id) => document.getElementById(id);
   const rates = JSON.parse(get("ask").textContent) === "rating";
+  const session = JSON.parse(get("session").textContent);
   const [form, wait, sheet, foot, said, editing, keys] = ["name", "wait", "question", "foot", "said", "editing", "keys"].map(get);
   let rater = localStorage.getItem("rater") || "";
   let question = null; // what is shown; null: nothing can be judged now
@@ -30,18 +31,32 @@
     element.textContent = "";
   }
 
-  // The server's reply; asks again as long as there is none.
+  // The server's reply; asks again as long as there is none. No reply ever where it asks another file's questions.
   async function ask(path, body) {
     const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
     for (;;) {
+      let error = "";
       try {
-        const response = await fetch(path, { cache: "no-store", ...options });
-        if (response.status < 500) return { ok: response.ok, value: await response.json() };
+        const response = await fetch(`${path}${path.includes("?") ? "&" : "?"}session=${session}`, { cache: "no-store", ...options });
+        const value = await response.json();
+        if (response.status === 409 && value.detail) return end();
+        if (response.status < 500) return { ok: response.ok, value };
+        error = value.error;
       } catch { /* no server, or half a reply */ }
-      tell(said, "retrying", {}, true);
+      tell(said, error ? "failing" : "retrying", { error }, true);
       foot.hidden = false;
       await pause(1000);
     }
+  }
+
+  function end() {
+    editing.close();
+    question = null;
+    hush(said);
+    if (sessionStorage.getItem("pending")) tell(said, "lost", {}, true);
+    tell(wait, "other_session", {}, true);
+    only(wait);
+    return new Promise(() => {});
   }
 
   function only(element) {
@@ -68,15 +83,15 @@
     question = found || null;
     showProgress();
     if (question) return showQuestion();
-    tell(wait, state === "done" ? "done_lead" : "writing", progress);
+    tell(wait, state === "done" ? "done_lead" : state, progress, state === "failed");
     if (state === "done") {
       wait.replaceChildren(words.element("strong", "", "done_title"), document.createElement("br"), words.element("span", "", "done_lead", progress));
       delete wait.dataset.word;
       words.fill(wait);
     }
     only(wait);
-    if (state === "writing") timer = setTimeout(next, 1000);
-    else showEverybody();
+    if (state === "done") showEverybody();
+    else timer = setTimeout(next, 1000);
   }
 
   function showQuestion() {
@@ -160,7 +175,7 @@
       id: uniqueName(), rater, question: question.number, shown: question.answers.map((answer) => answer.number),
       milliseconds: Math.round(performance.now() - shownAt), ...parts,
     };
-    sessionStorage.setItem("pending", JSON.stringify(judgement));
+    sessionStorage.setItem("pending", JSON.stringify({ session, judgement }));
     await alone(() => send(judgement));
   }
 
@@ -252,12 +267,19 @@
     get("rater").focus();
   }
 
+  // What this tab could not send before it was loaded again; of another file's questions, it is kept for them.
+  async function sendPending() {
+    const pending = JSON.parse(sessionStorage.getItem("pending"));
+    if (!pending) return;
+    if (pending.session === session) return send(pending.judgement);
+    tell(said, "lost", {}, true);
+  }
+
   async function start() {
     if (!rater) return askName();
     tell(wait, "loading");
     only(wait);
-    const pending = sessionStorage.getItem("pending");
-    if (pending) await send(JSON.parse(pending));
+    await sendPending();
     await next();
   }
 
