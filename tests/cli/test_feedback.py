@@ -20,6 +20,7 @@ from groundup.data.conversations import read_preferences
 from groundup.studio.feedback.store import Store
 from tests.chatting import BASE, random_model, save
 from tests.cli.support import GROUNDUP
+from tests.studio.serving import serving
 
 QUESTIONS = 300
 
@@ -56,12 +57,23 @@ def choice(rater: str, question: int, **parts: Any) -> dict[str, Any]:
     return given | {"answer": 0, "shown": [1, 0], "milliseconds": 900} | parts
 
 
+def judge_at(address: str, out: Path, judgement: dict[str, Any]) -> httpx.Response:
+    with Store(out) as store:
+        return httpx.post(f"{address}api/judgements", params={"session": store.session()}, json=judgement)
+
+
+def next_of(address: str, out: Path, rater: str) -> dict[str, Any]:
+    with Store(out) as store:
+        parameters = {"rater": rater, "session": store.session()}
+    return httpx.get(f"{address}api/next", params=parameters).json()
+
+
 def test_kill_9_loses_no_acknowledged_judgement(ready: Path, tmp_path: Path) -> None:
     """Three raters judge without pause; what the server acknowledged before it was killed is in the file."""
     out, acknowledged = tmp_path / "f.sqlite", []
 
     def judge(rater: str, address: str) -> None:
-        with httpx.Client(base_url=address) as client:
+        with Store(out) as store, httpx.Client(base_url=address, params={"session": store.session()}) as client:
             for number in range(QUESTIONS):
                 judgement = choice(rater, number)
                 try:
@@ -88,9 +100,8 @@ def test_kill_9_loses_no_acknowledged_judgement(ready: Path, tmp_path: Path) -> 
     assert len(stored) == len(set(stored)) <= len(acknowledged) + 3
     # It is gone on with, and a judgement whose acknowledgement was lost is sent again.
     with server(out) as (process, address):
-        assert httpx.post(f"{address}api/judgements", json=choice("anna", 0)).status_code == 200
-        done = httpx.get(f"{address}api/next", params={"rater": "anna"}).json()["done"]
-        assert done == sum(name.startswith("anna") for name in stored)
+        assert judge_at(address, out, choice("anna", 0)).status_code == 200
+        assert next_of(address, out, "anna")["done"] == sum(name.startswith("anna") for name in stored)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 0
         assert process.stderr is not None
@@ -110,14 +121,14 @@ def test_answers_of_a_model_are_judged_exported_and_summed_up(
             assert not address.endswith(f":{port}/")
             reply: dict[str, Any] = {"state": "writing"}
             while reply["state"] == "writing":
-                reply = httpx.get(f"{address}api/next", params={"rater": "anna"}).json()
+                reply = next_of(address, out, "anna")
                 time.sleep(0.05)
             assert reply["total"] == 1, "the second prompt does not fit"
             shown = [answer["number"] for answer in reply["question"]["answers"]]
             texts = {answer["number"]: answer["text"] for answer in reply["question"]["answers"]}
             assert len(set(texts.values())) == 2
-            httpx.post(f"{address}api/judgements", json=choice("anna", 0, shown=shown)).raise_for_status()
-            httpx.post(f"{address}api/judgements", json=choice("bob", 0, shown=shown)).raise_for_status()
+            for rater in ("anna", "bob"):
+                judge_at(address, out, choice(rater, 0, shown=shown)).raise_for_status()
             # Summing up while the server has the file open.
             assert main(["feedback", str(out), "--summary", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
@@ -135,9 +146,39 @@ def test_answers_of_a_model_are_judged_exported_and_summed_up(
     assert (pair.chosen[0]["content"], pair.rejected[0]["content"]) == (texts[0], texts[1])
 
 
+def test_a_writer_that_fails_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the page while it is open, and in one line at the end; --limit asks the first prompts only."""
+    monkeypatch.chdir(tmp_path)
+    save(Path("model"), random_model())
+    Path("prompts.jsonl").write_text("".join(f'{{"prompt": "Hi {number}"}}\n' for number in range(5)))
+    replies: list[dict[str, Any]] = []
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of\nmemory")
+
+    def serve_until_told(app: Any, *_: object, **__: object) -> None:
+        with Store(Path("f.sqlite")) as store, serving(app) as address:
+            parameters = {"rater": "anna", "session": store.session()}
+            while not replies or replies[-1]["state"] == "writing":
+                replies.append(httpx.get(f"{address}api/next", params=parameters).json())
+
+    monkeypatch.setattr(Store, "answer", fail)
+    monkeypatch.setattr("groundup.studio.local.serve", serve_until_told)
+    assert main(["feedback", "model", "prompts.jsonl", "--out", "f.sqlite", "--limit", "2"]) == 2
+    told = "RuntimeError: out of memory"
+    assert (replies[-1]["state"], replies[-1]["error"], replies[-1]["total"]) == ("failed", told, 2)
+    end, error = capsys.readouterr().err.splitlines()
+    assert end == "stopped; the judgements are in f.sqlite"
+    assert error.startswith("error: ") and told in error
+
+
 BAD = {
     "no such file": (["nothing.sqlite"], "nothing.sqlite"),
     "a summary of no feedback file": (["ready.jsonl", "--summary"], "no feedback file"),
+    "pairs into no folder": (["ready.jsonl", "--export", "none/pairs.jsonl"], "no folder none"),
+    "a file without questions": (["empty.sqlite"], "no questions"),
     "a majority of nothing": (["ready.jsonl", "--majority"], "--export"),
     "answers that are missing": (["prompts.jsonl"], "prompts.jsonl, line 1"),
     "a model without prompts": (["model"], "name the prompts"),
@@ -154,6 +195,7 @@ def test_bad_input_is_one_line(
     Path("prompts.jsonl").write_text('{"prompt": "Hi"}\n')
     save(Path("model"), random_model())
     save(Path("base"), random_model(), BASE)
+    Store(Path("empty.sqlite")).__exit__()
     before = sorted(tmp_path.iterdir())
     arguments, expected = BAD[name]
     assert main(["feedback", *arguments]) == 2

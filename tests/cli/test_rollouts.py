@@ -94,6 +94,18 @@ def test_the_verbs_say_what_is_missing(
         assert capsys.readouterr().err.splitlines() == [nobody]
     assert main(["reject", "start", "prompts.jsonl", "--reward", "demo:pleasant", "--sample-only"]) == 2
     assert "--out FILE.jsonl" in capsys.readouterr().err
+    judged = [
+        "reject",
+        "start",
+        "prompts.jsonl",
+        "--reward",
+        "demo:pleasant",
+        "--sample-only",
+        "--out",
+        "best.jsonl",
+    ]
+    assert main([*judged, "--nproc", "2"]) == 2
+    assert "leave --nproc out" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,6 +123,8 @@ def test_two_processes_share_the_answering_and_learn_as_one(
     assert [row["reward"] for row in found] == [row["reward"] for row in expected]
     assert found[1]["kl"] == pytest.approx(expected[1]["kl"], rel=1e-3)
     assert found[1]["kl"] > 0
+    # The critic begins with the same expectation in the model that is divided.
+    assert found[1]["explained_variance"] == pytest.approx(expected[1]["explained_variance"], rel=1e-2, abs=1e-2)
     saved = [model_folder.load_weights(tmp_path / name) for name in ("one", "two")]
     for one_weight, other in zip(saved[0].parameters(), saved[1].parameters(), strict=True):
         assert torch.allclose(one_weight, other, rtol=1e-3, atol=1e-4)

@@ -115,11 +115,18 @@ def test_tools_and_what_else_a_turn_has_are_kept(tmp_path: Path) -> None:
     (conversation,) = read_conversations([_json_lines(tmp_path / "a.jsonl", record)])
     assert conversation.tools == record["tools"]
     assert conversation.messages == [USER, {**call, "content": ""}, {"role": "tool", "content": "1"}, ANSWER]
+    pair = _json_lines(tmp_path / "b.jsonl", {**PAIRS["texts"], "tools": record["tools"]})
+    judged = _json_lines(tmp_path / "c.jsonl", {**SHAPES["messages"], "label": True, "tools": record["tools"]})
+    found = [*read_preferences([pair]), *read_judged([pair, judged])]
+    assert [one.tools for one in found] == 4 * [record["tools"]]
 
 
 def test_prompts_keep_the_other_fields_and_may_be_plain_lines(tmp_path: Path) -> None:
     file = _json_lines(tmp_path / "a.jsonl", {"question": "Q?", "answer": "42", "level": 3})
     assert read_prompts([file])[0] == Prompt([USER], {"answer": "42", "level": 3}, f"{file}, line 1")
+    numbers = [{"prompt": "Q?", "answer": 4}, {"prompt": "Q?", "answer": ["4", "four"]}]
+    read = read_prompts([_json_lines(tmp_path / "n.jsonl", *numbers)])
+    assert [prompt.fields for prompt in read] == [{"answer": 4}, {"answer": ["4", "four"]}]
     (tmp_path / "b.txt").write_text("Q?\n\nWhy?\n")
     prompts = read_prompts([str(tmp_path / "b.txt")])
     assert [prompt.messages[-1]["content"] for prompt in prompts] == ["Q?", "Why?"]
@@ -246,7 +253,8 @@ def test_a_survey_does_not_stop_at_what_is_wrong(tmp_path: Path) -> None:
     found = survey(file)
     assert [error.split(":")[0] for error in found.errors] == [f"{file}, line {line}" for line in (1, 3)]
     assert found.shapes == {"alpaca": 2}
-    assert found.skipped == {"without an answer": [f"{file}, line 4"]}
+    assert found.skipped == {"without an answer": [f"{file}, line 4"]} and found.num_useful == 1
+    assert survey(file, asking=True).num_useful == 2
 
 
 def test_texts_are_not_taken_for_dialogues(tmp_path: Path) -> None:
@@ -271,6 +279,8 @@ def test_a_part_is_held_out_whose_questions_were_never_seen(tmp_path: Path) -> N
     assert not {n // 2 for n in _numbers(train)} & {n // 2 for n in _numbers(held_out)}
     assert examples.divided(0.1, seed=1) == (train, held_out)
     assert examples.divided(0.1, seed=2)[1] != held_out
+    one_each = Examples(examples.items[:200:2], examples.groups[:200:2], {})
+    assert [len(one_each.divided(0.001, seed=0, least=least)[1]) for least in (1, 2, 3)] == [1, 2, 3]
     few = Examples(examples.items[:4], examples.groups[:4], {})
     assert [len(part) for part in few.divided(0.001, seed=0)] == [2, 2]
     with pytest.raises(UserError, match="2 examples with 1 different questions are too few"):

@@ -89,6 +89,28 @@ def test_windows_are_full() -> None:
     assert (filled <= 128).sum() <= 1
 
 
+def test_any_conversation_may_begin_a_window() -> None:
+    """The longest goes in first; were it to stand there too, short ones would hardly ever be at position 0."""
+    sizes = np.random.default_rng(1).integers(3, 60, 400)
+    numbers_NL = packed_rows([_turns(2, int(size)) for size in sizes], 128, seed=0).in_order[:, 2]
+    shared = [row[row != PADDING] for row in numbers_NL if len(np.unique(row[row != PADDING])) > 1]
+    are_longest = [sizes[row[0]] == sizes[row].max() for row in shared]
+    by_chance = np.array([np.mean(sizes[np.unique(row)] == sizes[row].max()) for row in shared])
+    assert len(shared) > 50
+    assert abs(np.sum(are_longest) - by_chance.sum()) < 3 * np.sqrt((by_chance * (1 - by_chance)).sum())
+
+
+def test_rows_in_order_come_in_parts_and_are_named_by_what_they_hold() -> None:
+    pairs = [(_turns(2, 3, 10 * number), _turns(2, 4, 10 * number)) for number in range(1, 8)]
+    rows = preference_rows(pairs, 9, seed=0)
+    parts = [rows.rows(first, 3) for first in range(0, 9, 3)]
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert np.array_equal(np.concatenate(parts), rows.in_order)
+    assert preference_rows(pairs, 9, seed=0).fingerprint == rows.fingerprint
+    others = [pairs[::-1], pairs[:-1], [(rejected, chosen) for chosen, rejected in pairs]]
+    assert len({rows.fingerprint, *(preference_rows(other, 9, seed=0).fingerprint for other in others)}) == 4
+
+
 def _first_ids(rows: TurnRows, first: int, count: int) -> list[list[int]]:
     return rows.windows(first, count).reshape(count, -1).tolist()
 

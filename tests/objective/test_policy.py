@@ -120,7 +120,7 @@ def test_what_does_not_count_changes_nothing() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_before_any_update_ratios_to_the_policy_that_wrote_the_answers_are_1(temperature: float) -> None:
-    """In float32, though the answers were written with a cache, in batches, one token after another."""
+    """In float32, and whatever way the distributions of all tokens are computed."""
     shape = Shape(
         family="llama", num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_width=8, feedforward_width=48,
         vocabulary_size=61, context=40,
@@ -133,12 +133,15 @@ def test_before_any_update_ratios_to_the_policy_that_wrote_the_answers_are_1(tem
     written = sample(
         policy, prompts, max_tokens=20, temperature=temperature, stop=frozenset({0, 7, 9}), seeds=range(6)
     )
-    ids_BT, old_BT = torch.zeros(6, 30, dtype=torch.int64), torch.zeros(6, 30)
+    ids_BT = torch.zeros(6, 30, dtype=torch.int64)
     targets_BT = torch.full_like(ids_BT, IGNORED)
     for row, (prompt, answer) in enumerate(zip(prompts, written, strict=True)):
         place = slice(len(prompt) - 1, len(prompt) - 1 + len(answer.ids))
         ids_BT[row, : len(prompt) + len(answer.ids)] = torch.tensor([*prompt, *answer.ids])
-        targets_BT[row, place], old_BT[row, place] = torch.tensor(answer.ids), torch.tensor(answer.log_probs)
+        targets_BT[row, place] = torch.tensor(answer.ids)
+    with torch.no_grad():
+        all_BTV = (policy(ids_BT) / temperature).log_softmax(-1)
+    old_BT = all_BTV.gather(-1, targets_BT.clamp(min=0)[..., None])[..., 0]
     settings, zeros_BT, statistics = PpoRecipe(temperature=temperature), torch.zeros(6, 30), Statistics()
     batch = PolicyBatch(targets_BT, ids_BT, old_BT, torch.ones(6, 30), None, zeros_BT, zeros_BT)
     objective = ppo(settings, lambda _: batch, statistics)
@@ -146,8 +149,8 @@ def test_before_any_update_ratios_to_the_policy_that_wrote_the_answers_are_1(tem
     figures = statistics.take()
     assert figures["ratio_error"] < 1e-5
     assert figures["clip_fraction"] == 0 and abs(figures["kl_to_old"]) < 1e-9
-    surprise = -float(old_BT.sum() / (old_BT != 0).sum())
-    assert figures["entropy"] == pytest.approx(surprise, rel=0.3)
+    entropies_BT = -(all_BTV.exp() * all_BTV).sum(-1)
+    assert figures["entropy"] == pytest.approx(float(entropies_BT[targets_BT != IGNORED].mean()), rel=1e-5)
 
 
 def test_k3_is_the_divergence_on_average() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from groundup.errors import UserError
 from groundup.model.decoder import Decoder
 from groundup.objective import IGNORED
-from groundup.objective.preference import collate, preference, sequence_log_probs
+from groundup.objective.preference import beta_of, collate, preference, sequence_log_probs
 from groundup.objective.statistics import Statistics
 from groundup.recipe_stages import DpoRecipe
 
@@ -170,6 +170,35 @@ def test_prompts_and_padding_change_no_gradient(loss: str) -> None:
 def test_unknown_losses_are_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"dpo.loss='sigmod' is unknown; did you mean 'sigmoid'\?"):
         preference(DpoRecipe(loss="sigmod"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "field", "readers"),
+    [
+        ("ipo", "label_smoothing", "sigmoid or simpo"),
+        ("kto", "label_smoothing", "sigmoid or simpo"),
+        ("sigmoid", "simpo_margin", "simpo"),
+        ("simpo", "desirable_weight", "kto"),
+        ("ipo", "undesirable_weight", "kto"),
+    ],
+)
+def test_settings_that_a_loss_does_not_read_are_refused(loss: str, field: str, readers: str) -> None:
+    expected = f"dpo.{field}=0.25 means nothing to dpo.loss='{loss}'; leave it out, or choose {readers}$"
+    with pytest.raises(UserError, match=expected):
+        preference(DpoRecipe.model_validate({"loss": loss, field: 0.25}), torch.zeros(1, 2))
+
+
+def test_beta_is_the_losss_own_where_none_is_given() -> None:
+    """SimPO compares means over tokens, which count more and want another margin: half as much as beta."""
+    assert [beta_of(DpoRecipe(loss=loss)) for loss in ("sigmoid", "ipo", "kto", "simpo")] == [0.1, 0.1, 0.1, 2.0]
+    assert DpoRecipe().simpo_margin / beta_of(DpoRecipe(loss="simpo")) == 0.5
+    rows, model = preference_rows(6), tiny()
+    for loss in ("sigmoid", "simpo"):
+        reference = None if loss == "simpo" else _reference(rows, model)
+        beta = beta_of(DpoRecipe(loss=loss))
+        found, figures = _loss(model, rows, reference, loss=loss)
+        given, expected = _loss(model, rows, reference, loss=loss, beta=beta)
+        assert found.item() == given.item() and figures == expected
 
 
 def test_the_chosen_answer_gets_likelier_than_the_rejected_one() -> None:

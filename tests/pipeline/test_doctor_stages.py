@@ -63,10 +63,18 @@ def test_a_file_is_described_with_the_lines_that_are_wrong(tmp_path: Path) -> No
     assert [sentence.split(":")[0] for sentence in _bad(findings)] == [f"{file}, line {line}" for line in (2, 6)]
 
 
-def test_a_file_of_prompts_alone_teaches_nothing(tmp_path: Path) -> None:
-    file = _json_lines(tmp_path / "a.jsonl", *[{"prompt": "Why?"}] * 3)
-    (sentence,) = _bad(examine(file))
-    assert sentence.startswith("3 examples are without an answer") and f"{file}, line 1" in sentence
+def test_a_file_of_prompts_alone_is_one_of_prompts(tmp_path: Path, model: str) -> None:
+    """Also with answers that are no text; but there is nothing to imitate."""
+    file = _json_lines(tmp_path / "a.jsonl", {"prompt": "Why?"}, {"prompt": "2+2?", "answer": 4})
+    for findings in (examine(file), examine("demo:prompts")):
+        assert not _bad(findings)
+        assert any(sentence.startswith("They only ask") for _, sentence in findings)
+    of_ppo = _of_stage(tmp_path, "ppo", model=model, data=[file], template="plain", tokens=8, reward="r.py")
+    assert [sentence[:18] for sentence in _bad(of_ppo)] == ["It is not finished"]
+    (tmp_path / "sft").mkdir()
+    only = _json_lines(tmp_path / "b.jsonl", {"prompt": "Why?"})
+    of_sft = _bad(_of_stage(tmp_path / "sft", "sft", model=model, data=[only]))
+    assert of_sft[0].startswith("1 examples are without an answer") and f"{only}, line 1" in of_sft[0]
 
 
 def test_texts_are_described_as_before(tmp_path: Path) -> None:
@@ -98,6 +106,12 @@ def test_half_of_the_data_left_out_is_told(tmp_path: Path, model: str) -> None:
     file = _json_lines(tmp_path / "a.jsonl", GOOD, long, long)
     findings = _of_stage(tmp_path, "sft", model=model, data=[file], template="plain")
     assert any("2 are left out as too long" in sentence for sentence in _bad(findings))
+
+
+def test_ends_that_are_cut_off_are_told(tmp_path: Path, model: str) -> None:
+    file = _json_lines(tmp_path / "a.jsonl", GOOD, {"prompt": "Why?", "completion": "Because " * 9})
+    findings = _of_stage(tmp_path, "sft", model=model, data=[file], template="plain")
+    assert any("; 1 are cut off at their end" in sentence for _, sentence in findings)
 
 
 def test_prompts_must_leave_room_for_answers(tmp_path: Path, model: str) -> None:

@@ -36,14 +36,20 @@ def test_greedy_answers_are_those_of_one_after_the_other(family: str, make_rando
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 3.0])
-def test_log_probs_are_those_of_a_whole_pass(family: str, temperature: float, make_random: MakeRandom) -> None:
+def test_tokens_are_those_of_the_chances_of_a_whole_pass(
+    family: str, temperature: float, make_random: MakeRandom
+) -> None:
+    """Each draws by its row's own numbers, and stands where these lie among the added-up probabilities."""
     model = make_random(family)
-    for prompt, answer in zip(PROMPTS, _write(model, PROMPTS, temperature=temperature), strict=True):
+    for seed, (prompt, answer) in enumerate(
+        zip(PROMPTS, _write(model, PROMPTS, temperature=temperature), strict=True)
+    ):
         with torch.no_grad():
             logits_TV = model(torch.tensor([[*prompt, *answer.ids]]))[0, len(prompt) - 1 : -1]
-        whole_TV = (logits_TV.double() / temperature).log_softmax(-1)
-        expected = whole_TV.gather(1, torch.tensor(answer.ids)[:, None])[:, 0]
-        assert torch.tensor(answer.log_probs).double() == pytest.approx(expected, abs=1e-5)
+        up_to_TV = (logits_TV.double() / temperature).softmax(-1).cumsum(-1)
+        drawn_T = torch.rand(5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        for up_to_V, drawn, id in zip(up_to_TV, drawn_T.tolist(), answer.ids, strict=False):
+            assert (up_to_V[id - 1] if id else 0.0) - 1e-5 <= drawn <= up_to_V[id] + 1e-5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -53,7 +59,6 @@ def test_an_answer_does_not_depend_on_its_batch(family: str, make_random: MakeRa
     for place, prompt in enumerate(PROMPTS):
         (alone,) = _write(model, [prompt], seeds=[10 + place])
         assert alone.ids == together[place].ids
-        assert alone.log_probs == pytest.approx(together[place].log_probs, abs=1e-5)
     assert [answer.ids for answer in _write(model, PROMPTS[::-1], seeds=range(15, 9, -1))] == [
         answer.ids for answer in together[::-1]
     ]
@@ -73,7 +78,6 @@ def test_answers_end_with_the_first_stop(data: st.DataObject, make_random: MakeR
         ends = [place for place, id in enumerate(full.ids) if id in stop]
         assert cut.ended == bool(ends)
         assert cut.ids == (full.ids[: ends[0] + 1] if ends else full.ids)
-        assert cut.log_probs == pytest.approx(full.log_probs[: len(cut.ids)], abs=1e-5)
 
 
 def test_answers_fill_the_context_and_no_more(make_random: MakeRandom) -> None:
@@ -89,19 +93,15 @@ def test_a_prompt_without_room_is_refused(prompt: list[int], make_random: MakeRa
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("top_k", [0, 3])
-def test_tokens_are_drawn_as_often_as_they_are_likely(top_k: int, make_random: MakeRandom) -> None:
+def test_tokens_are_drawn_as_often_as_they_are_likely(make_random: MakeRandom) -> None:
     """Total variation of 4,000 draws from the distribution of the model; of chance alone it is well below 0.1."""
     model, count = make_random("llama"), 4000
     with torch.no_grad():
         logits_V = model(torch.tensor([[1, 2]]))[0, -1].double() / 0.5
-    if top_k:
-        logits_V[logits_V < logits_V.topk(top_k).values[-1]] = -torch.inf
     expected_V = logits_V.softmax(-1)
-    answers = _write(model, [[1, 2]] * count, max_tokens=1, temperature=0.5, top_k=top_k, seeds=range(count))
+    answers = _write(model, [[1, 2]] * count, max_tokens=1, temperature=0.5, seeds=range(count))
     drawn_V = torch.bincount(torch.tensor([answer.ids[0] for answer in answers]), minlength=257) / count
     assert float((drawn_V - expected_V).abs().sum() / 2) < 0.1
-    assert not drawn_V[expected_V == 0].any()
 
 
 def test_the_model_is_left_as_it_was(make_random: MakeRandom) -> None:

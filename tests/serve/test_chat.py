@@ -7,6 +7,7 @@ from groundup.errors import UserError
 from groundup.serve.chat import AnswerSettings, Chat
 from groundup.serve.generate import Reading, generate_ids
 from groundup.serve.sampling import Sampling
+from groundup.tokenizer.templates import with_template
 from groundup.tokenizer.turns import encode_prompt
 
 from ..chatting import BASE, TOKENIZER, random_model, reciting_model
@@ -57,6 +58,35 @@ def test_a_kept_cache_gives_what_a_fresh_one_gives(chat: Chat, seed: int) -> Non
         assert kept == "".join(chat.answer(messages, settings))
         assert num_kept <= sum(counting.passes) - (0 if len(messages) == 1 else 10)
         messages.append(assistant(kept))
+
+
+def test_the_space_before_an_answer_is_the_templates() -> None:
+    """`plain` ends its header at the colon: the model writes the space, the template renders it."""
+    plain = with_template(BASE, "plain")
+    asked = [user("Hi")]
+    num_prompt = len(encode_prompt(plain, asked))
+    recited = "x" * (num_prompt - 1) + " yes, yes.<|endoftext|>" + "z" * 60
+    chat = Chat(reciting_model(recited), plain, "model")
+    reading = chat.new_reading()
+    answer = chat.answer(asked, AnswerSettings(GREEDY, 20), reading)
+    assert ("".join(answer), answer.ended) == ("yes, yes.", True)
+    following = encode_prompt(plain, [*asked, assistant("yes, yes."), user("?")])
+    assert following[: num_prompt + 10] == [*encode_prompt(plain, asked), *plain.encode_ordinary(" yes, yes.")]
+    counting = Counting(chat.model)
+    "".join(chat.answer([*asked, assistant("yes, yes."), user("?")], AnswerSettings(GREEDY, 1), reading))
+    assert counting.passes == [len(following) - num_prompt - 10]
+
+
+@pytest.mark.parametrize(
+    ("template", "written", "text"),
+    [("plain", "  two", " two"), ("plain", "none", "none"), ("plain", " ", ""), ("chatml", " kept", " kept")],
+)
+def test_only_the_templates_space_is_left_out(template: str, written: str, text: str) -> None:
+    tokenizer = with_template(BASE, template)
+    num_prompt = len(encode_prompt(tokenizer, [user("Hi")]))
+    end = tokenizer.usage.roles["eos_token"]
+    chat = Chat(reciting_model("x" * (num_prompt - 1) + written + end + "z" * 40), tokenizer, "model")
+    assert "".join(chat.answer([user("Hi")], AnswerSettings(GREEDY, 20))) == text
 
 
 def test_what_was_read_is_kept_as_far_as_it_is_the_same() -> None:

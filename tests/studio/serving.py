@@ -1,4 +1,4 @@
-"""An app of ours in a thread of this process, at an address of its own."""
+"""An app of ours in a thread of this process, at an address of its own or a given port."""
 
 import threading
 import time
@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

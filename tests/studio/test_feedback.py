@@ -25,7 +25,7 @@ from groundup.studio.feedback.agreement import (
 )
 from groundup.studio.feedback.app import shown_order
 from groundup.studio.feedback.pairs import export_pairs
-from groundup.studio.feedback.store import Answer, Store
+from groundup.studio.feedback.store import Answer, Store, StoreError
 from groundup.studio.feedback.summary import summary
 from groundup.studio.feedback.words import CHINESE, ENGLISH
 
@@ -84,6 +84,8 @@ def test_agreement_needs_what_two_have_judged() -> None:
         {"verdict": "edit", "answer": 0, "text": ""},
         {"verdict": "tie", "shown": [0, 0]},
         {"verdict": "tie", "milliseconds": -1},
+        {"verdict": "tie", "milliseconds": 1 << 63},
+        {"verdict": "tie", "question": 1 << 63},
         {"verdict": "tie", "rater": "  "},
         {"verdict": "tie", "id": "short"},
         {"verdict": "tie", "more": 1},
@@ -172,6 +174,55 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
         assert path.read_bytes() == before
     with pytest.raises(UserError, match="cannot be opened"):
         Store(tmp_path / "nowhere" / "f.sqlite")
+
+
+def test_each_file_has_a_session_of_its_own(tmp_path: Path) -> None:
+    with make_store(tmp_path / "f.sqlite") as store, make_store(tmp_path / "g.sqlite") as other:
+        assert store.about() == other.about() == ABOUT
+        assert store.session() != other.session()
+        session = store.session()
+    with Store(tmp_path / "f.sqlite") as store:
+        assert store.session() == session
+
+
+def test_what_sqlite_cannot_do_is_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "f.sqlite")
+    store._connection.execute("PRAGMA busy_timeout=10")
+    with sqlite3.connect(store.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for change in (lambda: store.begin(ABOUT, []), lambda: store.judge(judgement("anna", 0, "tie"))):
+            with pytest.raises(StoreError, match=r"^[^\n]*f\.sqlite cannot be used \(database is locked\)[^\n]*$"):
+                change()
+        other.execute("ROLLBACK")
+    # The end of this transaction fails, and SQLite leaves it open.
+    with pytest.raises(StoreError, match="FOREIGN KEY"), store._writing() as connection:
+        connection.execute("PRAGMA defer_foreign_keys=ON")
+        connection.execute("INSERT INTO answers VALUES (99, 0, 'of no question', NULL, NULL)")
+    assert store.judge(judgement("anna", 0, "tie"))
+    with Store(store.path) as same:
+        assert len(same.judgements()) == 1
+    store.__exit__()
+    other.close()
+
+
+def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
+    make_store(tmp_path / "f.sqlite", count=200).__exit__()
+    content = bytearray((tmp_path / "f.sqlite").read_bytes())
+    # The first page names the tables, which are damaged.
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    (tmp_path / "f.sqlite").write_bytes(content)
+    with pytest.raises(StoreError, match=r"^[^\n]*malformed[^\n]*$"), Store(tmp_path / "f.sqlite") as store:
+        store.states()
+
+
+def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "f.sqlite")
+    store._connection.execute("PRAGMA user_version=2")
+    store.__exit__()
+    before = store.path.read_bytes()
+    with pytest.raises(UserError, match="has format 2"):
+        Store(store.path)
+    assert store.path.read_bytes() == before
 
 
 def test_pairs_are_read_as_preferences(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Route, expect
 
 from groundup.studio.feedback.app import feedback_app
 from groundup.studio.feedback.store import Answer, Store
 
-from .feedback_support import ABOUT, make_store
+from .feedback_support import ABOUT, judgement, make_store
 from .serving import serving
 from .test_report import LEAST_CONTRAST
 
@@ -177,7 +178,7 @@ def test_a_judgement_whose_acknowledgement_is_lost_is_sent_again(tmp_path: Path,
             lost.append(route.fetch().status)
             route.abort()
 
-        asked.page.route("**/api/judgements", lose)
+        asked.page.route("**/api/judgements*", lose)
         asked.page.keyboard.press("1")
         expect(asked.page.get_by_text("Trying again")).to_be_visible()
         asked.shows(1)
@@ -187,6 +188,71 @@ def test_a_judgement_whose_acknowledgement_is_lost_is_sent_again(tmp_path: Path,
         asked.page.reload()
         asked.shows(1)
         expect(asked.page.get_by_text("1 of 2 judged")).to_be_visible()
+
+
+def test_a_page_that_is_still_open_judges_no_other_file(tmp_path: Path, open_page: Open) -> None:
+    """Its server ends while it sends, and another file's is started at the same address."""
+    with make_store(tmp_path / "f.sqlite") as store, make_store(tmp_path / "g.sqlite") as other:
+        with serving(feedback_app(store, "127.0.0.1")) as address:
+            asked = open_page(address, locale="zh-CN")
+            asked.begin("Anna")
+            asked.shows(0)
+        page, port = asked.page, int(address.rstrip("/").rpartition(":")[2])
+        page.keyboard.press("1")
+        expect(page.get_by_text("尚未保存：服务器没有回应")).to_be_visible()
+        with serving(feedback_app(other, "127.0.0.1"), port):
+            expect(page.get_by_text("这里现在问的是另一组问题")).to_be_visible()
+            expect(page.get_by_text("未保存：您的上一次评判")).to_be_visible()
+            page.get_by_role("button", name="English").press("Enter")
+            expect(page.get_by_text("Other questions are asked here now")).to_be_visible()
+            page.reload()
+            expect(page.get_by_text("Not saved: your last judgement was")).to_be_visible()
+            asked.shows(0)
+            assert store.judgements() == other.judgements() == []
+        # With the former file it is stored after all.
+        with serving(feedback_app(store, "127.0.0.1"), port):
+            page.reload()
+            asked.shows(1)
+            assert [each.question for each in store.judgements()] == [0]
+
+
+def test_what_does_not_belong_here_is_refused(tmp_path: Path) -> None:
+    with make_store(tmp_path / "f.sqlite") as store, asking(store) as address:
+        rating = judgement("anna", 0, "ratings", ratings=[1, 2]).model_dump()
+        tie = judgement("anna", 0, "tie").model_dump()
+        statuses = [
+            httpx.post(f"{address}api/judgements", params=given, json=body).status_code
+            for given, body in (
+                ({"session": store.session()}, rating),
+                ({"session": "another"}, tie),
+                ({}, tie),
+                ({"session": store.session()}, tie | {"milliseconds": 1 << 63}),
+            )
+        ]
+        assert statuses == [409, 409, 422, 422]
+        assert store.judgements() == []
+
+
+def test_a_judgement_waits_for_a_file_that_cannot_be_used(tmp_path: Path, open_page: Open) -> None:
+    with make_store(tmp_path / "f.sqlite") as store, asking(store) as address, Store(store.path) as other:
+        store._connection.execute("PRAGMA busy_timeout=10")
+        asked = open_page(address)
+        asked.begin("Anna")
+        asked.shows(0)
+        with other._writing():
+            asked.page.keyboard.press("1")
+            expect(asked.page.get_by_text("database is locked")).to_be_visible()
+        asked.shows(1)
+        assert len(store.judgements()) == 1
+
+
+def test_the_page_says_why_no_answers_are_written(tmp_path: Path, open_page: Open) -> None:
+    store = Store(tmp_path / "f.sqlite")
+    store.begin(ABOUT, [[{"role": "user", "content": "question 0"}]])
+    with store, serving(feedback_app(store, "127.0.0.1", lambda: "no memory")) as address:
+        asked = open_page(address)
+        asked.begin("Anna")
+        expect(asked.page.get_by_text("No further answers are written: no memory")).to_be_visible()
 
 
 def test_the_page_waits_for_answers_that_are_still_written(tmp_path: Path, open_page: Open) -> None:

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.errors import UserError
 from groundup.recipe_stages import PpoRecipe
 from groundup.tune.kl_control import KlControl
 
@@ -28,6 +29,12 @@ def test_without_a_horizon_a_round_moves_it_by_a_twentieth_at_most() -> None:
         control = KlControl.of(PpoRecipe(kl=0.2, kl_target=6.0, answers=answers))
         control.update(100.0, answers)
         assert control.beta == pytest.approx(0.2 * 1.05)
+
+
+def test_a_price_of_nothing_cannot_be_steered() -> None:
+    with pytest.raises(UserError, match=r"kl=0 cannot be steered towards kl_target=6.*give --kl") as error:
+        KlControl.of(PpoRecipe(kl=0.0, kl_target=6.0))
+    assert "\n" not in str(error.value)
 
 
 @given(st.floats(0.5, 20.0))

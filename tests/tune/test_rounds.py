@@ -75,10 +75,20 @@ def test_the_figures_of_a_step_are_those_of_its_round(tmp_path: Path) -> None:
     rounds = open_rounds(tmp_path, Maker())
     for step in range(9):
         take(rounds, step)
-    found = [rounds.figures_at(step) for step in (1, 4, 5, 9)]
-    assert [row and row["round"] for row in found] == [0, 0, 1, 2]
-    assert open_rounds(tmp_path, Maker()).figures_at(8) == rounds.figures_at(8)
-    assert open_rounds(tmp_path / "new", Maker()).figures_at(1) is None
+    assert rounds.at(8)["round"] == rounds.newest["round"] == 2
+    assert open_rounds(tmp_path, Maker()).newest == rounds.newest
+    new = Maker()
+    assert open_rounds(tmp_path, new).at(11) == rounds.at(8)
+    assert new.made == []
+
+
+def test_the_figures_of_a_step_are_there_before_its_rows(tmp_path: Path) -> None:
+    """The first step of a round has it made, once."""
+    maker = Maker()
+    rounds = open_rounds(tmp_path, maker)
+    assert [rounds.at(step)["round"] for step in (0, 3, 4)] == [0, 0, 1]
+    take(rounds, 4)
+    assert maker.made == [0, 1]
 
 
 @pytest.mark.parametrize(("oldest", "kept"), [(None, [0, 1, 2]), (0, [0, 1, 2]), (5, [1, 2]), (8, [2])])

@@ -56,6 +56,8 @@ def reject(
         return run_stage(asked)
     if out is None or resume:
         raise UserError("--sample-only writes a file at once; give it --out FILE.jsonl, and no --resume")
+    if nproc and nproc > 1:
+        raise UserError("--sample-only answers in one process; leave --nproc out")
     loaded = recipe_of(asked)
 
     from groundup.pipeline.tuning.reject import sample_only as write

@@ -110,9 +110,7 @@ def packed_rows(turns: Sequence[Turns], length: int, seed: int, packing: bool = 
             num_cut += planes.shape[1] > length
             examples.append(planes[:, :length])
     _check_some(examples, turns, length, skipped)
-    order = permuted(np.arange(len(examples)), len(examples), (seed,)).tolist() if packing else []
-    packed = _best_fit([examples[place] for place in order], length) if packing else [[one] for one in examples]
-    windows = [_joined(window, (seed, number)) for number, window in enumerate(packed)]
+    windows = _packed(examples, len(turns), length, seed) if packing else examples
     return TurnRows(windows, length, seed, per_row=1, num_examples=len(examples), skipped=skipped, num_cut=num_cut)
 
 
@@ -202,6 +200,14 @@ def _check_some(
         )
 
 
+def _packed(examples: Sequence[_Sequence], num_turns: int, length: int, seed: int) -> list[_Sequence]:
+    """The examples, numbered below `num_turns`, joined into windows of at most `length` tokens."""
+    order = permuted(np.arange(len(examples)), len(examples), (seed,))
+    ranks = permuted(np.arange(num_turns), num_turns, (seed, 1))
+    windows = _best_fit([examples[place] for place in order], length)
+    return [np.concatenate(sorted(window, key=lambda planes: ranks[planes[2, 0]]), axis=1) for window in windows]
+
+
 def _best_fit(examples: Sequence[_Sequence], length: int) -> list[list[_Sequence]]:
     """Which examples share a window of at most `length` tokens, the longest first."""
     windows: list[list[_Sequence]] = []
@@ -223,9 +229,3 @@ def _best_fit(examples: Sequence[_Sequence], length: int) -> list[list[_Sequence
             insort(rooms, left)
         with_room.setdefault(left, []).append(number)
     return windows
-
-
-def _joined(window: Sequence[_Sequence], key: tuple[int, ...]) -> _Sequence:
-    """One behind the other, in the order that the key chooses."""
-    order = permuted(np.arange(len(window)), len(window), key)
-    return np.concatenate([window[place] for place in order], axis=1)

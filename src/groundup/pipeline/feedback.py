@@ -175,6 +175,8 @@ def _writing(chat: Chat, settings: FeedbackSettings, store: Store) -> Iterator[O
     def work() -> None:
         try:
             write_all()
+        except UserError as error:
+            state.failure = str(error)
         except Exception as error:
             state.failure = " ".join(f"{type(error).__name__}: {error}".split())
 

@@ -32,9 +32,9 @@ class AnswerSettings:
 class Answer:
     """The text of one answer, which comes while one iterates over it, once.
 
-    The white space that the template puts before an answer is not part of it: rendered with what follows, the
-    text gives the ids that the model wrote. `left_out` counts the oldest messages that had to be left out to have room; `ended` says afterwards whether the
-    model ended the answer itself.
+    Without the white space that the template puts before an answer: so the text, rendered in the conversation,
+    gives the ids that the model wrote. `left_out` counts the oldest messages that had to be left out to have room;
+    `ended` says afterwards whether the model ended the answer itself.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-
+# Those that are in force: what takes long in a step asks them.
 _open: list["Interrupt"] = []
 
 

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from groundup.errors import UserError
 from groundup.recipe_stages import PolicyRecipe
 
 # By so much of itself beta moves at most in one horizon.
@@ -21,7 +22,15 @@ class KlControl:
 
     @classmethod
     def of(cls, settings: PolicyRecipe) -> Self:
-        """As the recipe says; where it says no horizon, beta moves by up to a twentieth in a round."""
+        """As the recipe says; where it says no horizon, beta moves by up to a twentieth in a round.
+
+        UserError for a target without a price to multiply.
+        """
+        if settings.kl_target is not None and not settings.kl:
+            raise UserError(
+                f"kl=0 cannot be steered towards kl_target={settings.kl_target:g}, since it is multiplied; give "
+                "--kl to start from, such as 0.05, or leave --kl-target out"
+            )
         return cls(settings.kl, settings.kl_target, settings.kl_horizon or 4.0 * settings.answers)
 
     def update(self, kl: float, answers: int) -> None:

@@ -9,17 +9,24 @@ import inspect
 import json
 import math
 import os
-import subprocess
-from collections.abc import Callable, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from groundup.data.conversations import Prompt
 from groundup.data.demo import pleasant_words
 from groundup.errors import UserError, nearest
-from groundup.tokenizer.turns import encode_answer
+from groundup.tokenizer import Tokenizer
+from groundup.tokenizer.turns import encode_answer, stop_ids
+from groundup.tune.judging_program import run_program
 from groundup.tune.reward_folder import LoadedReward, load_reward
 
 _ROWS_AT_ONCE = 32
@@ -66,25 +73,33 @@ def open_reward(spec: str, device: str = "cpu") -> Reward:
 
 
 class ModelReward:
-    """A reward model, which reads prompt and answer in its own template.
+    """A reward model, which reads prompt and answer in its own template; `about` is what is said of it.
 
     Of what is longer than its context it reads the end.
     """
 
     def __init__(self, loaded: LoadedReward, device: str = "cpu"):
         self.model, self._tokenizer = loaded.model.to(device).eval(), loaded.tokenizer
-        self._device = device
+        self.about, self._device = loaded.about, device
+
+    def reads(self, tokenizer: Tokenizer) -> bool:
+        """Whether ids that were written with this tokenizer and its template are those that it has learnt from."""
+        own = self._tokenizer
+        same_template = tokenizer.usage.chat_template == own.usage.chat_template
+        return tokenizer == own and same_template and stop_ids(tokenizer) == stop_ids(own)
+
+    def score(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+        """The normalised reward of each answer; what is spelt like a special token is left out of it."""
+        return self.score_ids(prompts, [self._encode(*both) for both in zip(prompts, answers, strict=True)])
+
+    def _encode(self, prompt: Prompt, answer: str) -> npt.NDArray[np.int64]:
+        message = {"role": "assistant", "content": _without_special(answer, self._tokenizer)}
+        return encode_answer(self._tokenizer, prompt.messages, [message]).ids
 
     @torch.no_grad()
-    def score(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
-        """The normalised reward of each answer."""
-        context = self.model.shape.context
-        rows = [
-            encode_answer(self._tokenizer, prompt.messages, [{"role": "assistant", "content": answer}]).ids[
-                -context:
-            ]
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+    def score_ids(self, prompts: Sequence[Prompt], rows: Sequence[npt.NDArray[np.int64]]) -> list[float]:
+        """The normalised reward of each row of ids, the prompt's and the answer's, as they were written."""
+        rows = [ids[-self.model.shape.context :] for ids in rows]
         # Those of similar length are read together, so that there is little padding.
         order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
         scores = [0.0] * len(rows)
@@ -129,7 +144,7 @@ class FunctionReward:
         fields = {name: value for name, value in told.items() if self._takes_all or name in self._parameters}
         try:
             value = self._function(question, completion, **fields)
-        except Exception as error:  # somebody else's program: it can fail in any way
+        except (Exception, SystemExit) as error:  # somebody else's program: it can fail in any way
             raise _failure(self._name, prompt, f"{type(error).__name__}: {error}") from None
         return _checked(value, self._name, prompt)
 
@@ -145,20 +160,16 @@ class ProgramReward:
         if not answers:
             return []
         asked = zip(prompts, answers, strict=True)
-        lines = "".join(json.dumps(_told(prompt, answer), ensure_ascii=False) + "\n" for prompt, answer in asked)
+        # Parquet holds dates and the like, which JSON has no numbers for.
+        objects = (json.dumps(_told(*both), ensure_ascii=False, default=str) for both in asked)
         try:
-            # A session of its own: Ctrl-C is for us, who end the round first.
-            done = subprocess.run([self._file], input=lines.encode(), capture_output=True, start_new_session=True)
+            written, failure = run_program(self._file, "".join(f"{line}\n" for line in objects).encode())
         except OSError as error:
             raise UserError(f"cannot run {self._file}: {error.strerror}; give an executable file") from None
-        written = done.stdout.decode("utf-8", "replace").splitlines()
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            reason = f"exit code {done.returncode}{f' ({said[-1]})' if said else ''}"
-            raise _failure(str(self._file), prompts[min(len(written), len(prompts) - 1)], reason)
-        if len(written) != len(answers):
-            place = prompts[min(len(written), len(prompts) - 1)]
-            raise _failure(str(self._file), place, f"it wrote {len(written)} lines for {len(answers)} answers")
+        if failure is None and len(written) != len(answers):
+            failure = f"it wrote {len(written)} lines for {len(answers)} answers"
+        if failure is not None:
+            raise _failure(str(self._file), prompts[min(len(written), len(prompts) - 1)], failure)
         return [_checked(line, str(self._file), prompt) for line, prompt in zip(written, prompts, strict=True)]
 
 
@@ -166,6 +177,15 @@ def _told(prompt: Prompt, answer: str) -> dict[str, Any]:
     """What a function or program is told of an answer; a field of the data cannot hide the answer itself."""
     question = prompt.messages[-1]["content"]
     return {**prompt.fields, "messages": prompt.messages, "prompt": question, "completion": answer}
+
+
+def _without_special(text: str, tokenizer: Tokenizer) -> str:
+    """A text in which nothing would become a special token: words must not end the turn that they stand in."""
+    special = tokenizer.special_tokens.keys() - tokenizer.usage.spoken_tokens
+    spelt = re.compile("|".join(map(re.escape, special)))
+    while (less := spelt.sub("", text)) != text:
+        text = less
+    return text
 
 
 def _checked(value: Any, name: str, prompt: Prompt) -> float:
@@ -192,7 +212,8 @@ def _read_function(file: Path, name: str) -> Callable[..., Any]:
     assert specification is not None and specification.loader is not None, "it ends in .py"
     module = importlib.util.module_from_spec(specification)
     try:
-        specification.loader.exec_module(module)
+        with _importable(module, file.parent):
+            specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # somebody else's program: it can fail in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{file} cannot be read as Python: {reason}; mend it") from None
@@ -203,8 +224,22 @@ def _read_function(file: Path, name: str) -> Callable[..., Any]:
     return function
 
 
+@contextmanager
+def _importable(module: ModuleType, folder: Path) -> Iterator[None]:
+    """As Python has it for a program: the module is known by its name, and finds those beside it."""
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))
+
+
 def _parameters(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
-    """The names of its parameters, and whether it takes others by name too."""
-    parameters = inspect.signature(function).parameters.values()
+    """The names of its parameters, and whether it takes others by name too; none where they cannot be known."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # written in C
+        return frozenset(), False
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     return frozenset(parameter.name for parameter in parameters), takes_all

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.data.conversations import Prompt
 from groundup.data.permutation import endless
@@ -18,7 +18,8 @@ from groundup.seeds import derive
 from groundup.serve.batch import Answer, sample
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.turns import encode_prompt, stop_ids
-from groundup.tune.rewards import Reward
+from groundup.train.compile import eager
+from groundup.tune.rewards import ModelReward, Reward
 
 
 @dataclass(frozen=True)
@@ -121,24 +122,41 @@ class Writer:
     def write(self, questions: Sequence[Question], seeds: Sequence[int]) -> Rollouts:
         """An answer to each question, by its own seed, and its score."""
         manner, asked = self.manner, list(questions)
-        answers = sample(
-            self.model,
-            [question.ids for question in asked],
-            max_tokens=manner.tokens,
-            temperature=manner.temperature,
-            stop=stop_ids(self.tokenizer),
-            seeds=seeds,
-        )
+        with eager():
+            answers = sample(
+                self.model,
+                [question.ids for question in asked],
+                max_tokens=manner.tokens,
+                temperature=manner.temperature,
+                stop=stop_ids(self.tokenizer),
+                seeds=seeds,
+            )
         texts = [self._text(answer) for answer in answers]
-        scores = self.reward.score([question.prompt for question in asked], texts)
+        scores = self._scores(asked, answers, texts)
         items = [Rollout(*parts) for parts in zip(asked, answers, texts, scores, strict=True)]
         return Rollouts(items, manner.missing_end)
 
+    def copies(self, model: nn.Module) -> list[nn.Module]:
+        """`model`, which writes or holds who writes, and what else has its weights."""
+        return [model]
+
+    def _scores(self, asked: Sequence[Question], answers: Sequence[Answer], texts: Sequence[str]) -> list[float]:
+        """What the judge says; one that knows the policy's own ids reads these, as they were written."""
+        prompts = [question.prompt for question in asked]
+        if not isinstance(self.reward, ModelReward) or not self.reward.reads(self.tokenizer):
+            return self.reward.score(prompts, texts)
+        both = zip(asked, answers, strict=True)
+        rows = [np.array([*question.ids, *answer.ids], np.int64) for question, answer in both]
+        return self.reward.score_ids(prompts, rows)
+
     def _text(self, answer: Answer) -> str:
-        """As `transformers` decodes it where it skips special tokens."""
+        """As `transformers` decodes it where it skips special tokens, without what stands before the first word.
+
+        Some templates end the assistant's header with no space, so that the answer begins with one.
+        """
         spoken, special = self.tokenizer.usage.spoken_tokens, self.tokenizer.special_tokens
         unspoken = {id for name, id in special.items() if name not in spoken}
-        return self.tokenizer.decode([id for id in answer.ids if id not in unspoken])
+        return self.tokenizer.decode([id for id in answer.ids if id not in unspoken]).lstrip()
 
 
 def best_of_n(writer: Writer, questions: Sequence[Question], n: int, seed: int) -> Rollouts:

@@ -77,18 +77,26 @@ class Rounds:
 
     def windows(self, first: int, count: int) -> npt.NDArray[np.int64]:
         """Rows [first, first + count) of the order; each pass over a round is in an order of its own."""
-        number, start = divmod(first, self.extent.rows)
-        if number != self._number:
-            self._enter(number, is_begun=start > 0)
+        number, start = self._go_to(first)
         seed = derive(self._seed, f"round {number}")
         return endless(np.arange(start, start + count), self.extent.size, seed)[:, None]
 
-    def figures_at(self, step: int) -> Mapping[str, Any] | None:
-        """The figures of the round in which the last of `step` steps was taken; None before the first."""
-        number = self.extent.round_of(step - 1)
-        if number == self._number:
-            return self.current.figures
-        return next((row for row in read_rows(self._file) if row["round"] == number), None)
+    def at(self, step: int) -> Mapping[str, Any]:
+        """The figures of the round in which the step of this number is taken, which makes it if it is new."""
+        self._go_to(step * self.extent.batch_size)
+        return self.current.figures
+
+    @property
+    def newest(self) -> Mapping[str, Any]:
+        """The figures of the round that was made last, in this session of the run or in an earlier one."""
+        return self.current.figures or list(read_rows(self._file))[-1]
+
+    def _go_to(self, row: int) -> tuple[int, int]:
+        """The round that a row of the order lies in, which becomes the current one, and where in it."""
+        number, start = divmod(row, self.extent.rows)
+        if number != self._number:
+            self._enter(number, is_begun=start > 0)
+        return number, start
 
     def _enter(self, number: int, is_begun: bool) -> None:
         """Go on with a round; what is known of later ones, after an interruption, is made again."""

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors import safe_open
 
 from groundup.errors import UserError
 from groundup.model import folder as model_folder
 from groundup.model.lora import add_adapters
 from groundup.model.registry import build
 from groundup.model.reward import RewardModel
+from groundup.objective.base import IGNORED
 from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.reject import sample_only
 from groundup.pipeline.tuning.run import resume_tuning, tune
@@ -130,9 +132,11 @@ def test_a_run_ends_where_it_is_too_far_from_the_reference(run_stage: Stage, tmp
     outcome = run_stage("ppo", **SHORT | {"rounds": 20}, kl=0.0, kl_limit=0.3)
     found = rounds(tmp_path)
     assert [row["kl"] > 0.3 for row in found] == [False] * (len(found) - 1) + [True]
-    assert outcome["rounds"] == len(found) < 20
+    assert len(found) < 20
     assert f"ended in round {len(found)}" in outcome["note"]
-    assert outcome["steps"] == 4 * (len(found) - 1) + 1
+    # Nothing was learnt from the last round's answers.
+    assert outcome["rounds"] == len(found) - 1
+    assert outcome["steps"] == 4 * (len(found) - 1)
 
 
 def test_policy_reference_reward_and_value_share_what_is_equal(
@@ -178,6 +182,8 @@ def test_the_best_answers_can_be_written_without_learning(start: Path, tmp_path:
     assert not (tmp_path / "recipe.toml").exists()
     with pytest.raises(UserError, match="exists already"):
         sample_only(recipe, file, display)
+    with pytest.raises(UserError, match=r"there is no folder .*missing for best\.jsonl"):
+        sample_only(recipe, tmp_path / "missing" / "best.jsonl", display)
 
 
 def test_a_judge_that_fails_loses_nothing(run_stage: Stage, start: Path, tmp_path: Path) -> None:
@@ -198,9 +204,57 @@ def test_a_judge_that_fails_loses_nothing(run_stage: Stage, start: Path, tmp_pat
     assert len(rounds(tmp_path)) == 3
 
 
+def test_answers_are_kept_where_the_judge_fails_before_anything_is_learnt(
+    run_stage: Stage, tmp_path: Path
+) -> None:
+    rule = tmp_path / "rule.py"
+    rule.write_text("def reward(prompt, completion):\n    return 1 / 0\n")
+    with pytest.raises(UserError, match=r"ZeroDivisionError.*--resume"):
+        run_stage("reject", rounds=1, answers=8, best_of=4, reward=str(rule))
+    rule.write_text(LETTERS)
+    # A checkpoint that is just being taken away does not hinder the rounds.
+    (tmp_path / "run" / "checkpoints" / "step-1").mkdir(parents=True)
+    outcome = resume_tuning(Run.open(tmp_path / "run"), Display(Console(file=io.StringIO())))
+    assert outcome["rounds"] == 1
+
+
+@pytest.mark.parametrize("stage", ["ppo", "grpo"])
+def test_stages_that_go_by_rounds_have_no_epochs(stage: str, start: Path) -> None:
+    with pytest.raises(UserError, match="epochs"):
+        recipe_of(start, stage, epochs=2.0)
+
+
+def test_the_critic_begins_with_what_is_learnt_from(run_stage: Stage, tmp_path: Path) -> None:
+    """Not with the judge's scores, from which an answer without an end loses much."""
+    far = {**SHORT, "rounds": 1, "missing_end": 100.0, "kl": 0.0, "gae_lambda": 1.0, "lr": 1e-6}
+    run_stage("ppo", **far)
+    with safe_open(tmp_path / "run" / "rollouts" / "round-0.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in ("targets", "old_values_BT", "returns_BT")}
+    answers_NT = tensors["targets"] != IGNORED
+    values, returns_NT = tensors["old_values_BT"][answers_NT], tensors["returns_BT"]
+    # Without a price, and with lambda 1, each token's return is its answer's reward.
+    rewards_N = (returns_NT * answers_NT).sum(1) / answers_NT.sum(1)
+    assert values.unique().tolist() == pytest.approx([float(rewards_N.mean())], rel=1e-4)
+    assert float(rewards_N.mean()) < -50
+    run_stage("ppo", folder="whitened", **far, whiten_rewards=True)
+    with safe_open(tmp_path / "whitened" / "rollouts" / "round-0.safetensors", "pt") as file:
+        assert not file.get_tensor("old_values_BT").any()
+
+
+def test_a_judge_no_better_than_chance_is_warned_of(start: Path, run_stage: Stage, tmp_path: Path) -> None:
+    loaded = model_folder.load(start / "model")
+    for name, low in (("poor", 0.48), ("good", 0.6)):
+        save_reward(tmp_path / name, RewardModel(loaded.model), loaded.tokenizer, {"accuracy_low": low})
+        run_stage("reject", folder=f"by-{name}", rounds=1, answers=8, best_of=4, reward=str(tmp_path / name))
+    said = [(tmp_path / f"by-{name}" / "log.txt").read_text("utf-8") for name in ("poor", "good")]
+    assert ["not surely better than chance (accuracy from 48.0%)" in log for log in said] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("stage", "fields", "message"),
     [
+        ("ppo", {"kl": 0.0, "kl_target": 6.0}, "kl=0 cannot be steered"),
+        ("grpo", {"kl": 0.0, "kl_target": 6.0}, "kl=0 cannot be steered"),
         ("ppo", {"answers": 20, "batch_size": 16}, "batch_size=16 does not divide the 20 answers.*such as 4"),
         ("grpo", {"answers": 20, "group": 8}, "answers=20 of a round are no multiple of group=8.*answers=16"),
         ("reject", {"answers": 20, "best_of": 8}, "no multiple of best_of=8"),

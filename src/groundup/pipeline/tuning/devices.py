@@ -89,6 +89,10 @@ class SharedWriter(Writer):
     trained: nn.Module | None = None
     devices: ManyDevices | None = None
 
+    def copies(self, model: nn.Module) -> list[nn.Module]:
+        """The model of this process, and its part of the one that is trained."""
+        return [model] if self.devices is None else [model, self.devices.trained]
+
     def write(self, questions: Sequence[Question], seeds: Sequence[int]) -> Rollouts:
         """As one process would; all must ask the same."""
         if self.devices is not None and self.trained is not None:

@@ -34,6 +34,7 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     """Take the run from wherever it stands to its model; the outcome."""
     settings, statistics = job.settings_of(GrpoRecipe), Statistics()
     refuse_inexact(job)
+    steered_beta(settings, None)  # refuses what could never be steered
     check_groups(settings, settings.group, "group")
     extent = extent_of(settings, settings.answers, settings.updates)
     # An unknown name is refused before anything is written.

@@ -31,6 +31,7 @@ from groundup.pipeline.tuning.reinforcing import (
     without_dropout,
 )
 from groundup.recipe_stages import PpoRecipe
+from groundup.train.compile import eager
 from groundup.train.precision import autocast
 from groundup.tune.advantages import explained_variance, gae, token_rewards, whitened
 from groundup.tune.reference import twin_of
@@ -42,6 +43,7 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     """Take the run from wherever it stands to its model; the outcome."""
     settings, statistics = job.settings_of(PpoRecipe), Statistics()
     refuse_inexact(job)
+    steered_beta(settings, None)  # refuses what could never be steered
     extent = extent_of(settings, settings.answers, settings.updates)
     parts = prepare(job, clock)
 
@@ -51,9 +53,6 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         return actor
 
     actor = with_critic(parts.policy).to(job.device)
-    # Until it has learnt more, the critic expects what answers came to. From zero it would learn that first, and
-    # meanwhile praise the last words of all answers, or blame them.
-    nn.init.constant_(actor.value_head.bias, parts.before["reward"])
     rounds = rounds_of(parts, extent, partial(_make, parts, actor, settings))
     objective = ppo(settings, partial(look_up, rounds), statistics)
     return learn(
@@ -68,6 +67,8 @@ def _make(
     began = time.monotonic()
     beta = steered_beta(settings, before)
     rollouts = parts.answers(number, 1)
+    if number == 0 and not settings.whiten_rewards:
+        _expect(parts, actor, float(rollouts.rewards.mean()))
     old_NT, values_NT = _old(parts, actor, rollouts)
     reference_NT = parts.log_probs(parts.reference, rollouts)
     targets_NT = rollouts.batch.targets_BT
@@ -95,6 +96,17 @@ def _make(
     return Round(tensors, figures)
 
 
+def _expect(parts: Parts, actor: ActorCritic, reward: float) -> None:
+    """Let the critic, until it has learnt more, expect what answers came to.
+
+    From zero it would learn that first, and meanwhile praise the last words of all answers, or blame them.
+    Whitened rewards have another unit, in which it begins with 0.
+    """
+    for model in parts.writer.copies(actor):
+        assert isinstance(model, ActorCritic)
+        nn.init.constant_(model.value_head.bias, reward)
+
+
 @torch.no_grad()
 def _old(parts: Parts, actor: ActorCritic, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
     """Log-probabilities and values of the answers' tokens (N, T) before the update, in passes of a few answers."""
@@ -102,7 +114,7 @@ def _old(parts: Parts, actor: ActorCritic, rollouts: Rollouts) -> tuple[Tensor, 
     found = []
     for first in range(0, len(batch.inputs_BT), rows):
         part = batch.rows(slice(first, first + rows)).to(job.device)
-        with autocast(job.device, job.precision):
+        with eager(), autocast(job.device, job.precision):
             features_BTD, values_BT = actor(part.inputs_BT)
             weight_VD, temperature = actor.unembedding_weight, parts.settings.temperature
             log_probs_BT = log_probs_of(features_BTD, weight_VD, part.targets_BT, temperature)

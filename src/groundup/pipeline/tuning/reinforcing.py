@@ -1,7 +1,7 @@
 """What PPO, GRPO and expert iteration share: questions, a judge, rounds of answers, and held-out prompts."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -21,14 +21,14 @@ from groundup.pipeline.tuning.examples import read_parts
 from groundup.pipeline.tuning.finish import save_policy
 from groundup.pipeline.tuning.job import TuneJob
 from groundup.pipeline.tuning.lesson import outcome_of
+from groundup.pipeline.tuning.limits import note_of, until_too_far
 from groundup.pipeline.tuning.rollout_hooks import HeldOutPrompts, RolloutHooks
-from groundup.pipeline.tuning.training import Length, length_of, train
+from groundup.pipeline.tuning.training import Length, length_of, save_plan, train
 from groundup.recipe_stages import PolicyRecipe, RolloutRecipe
 from groundup.run import read_rows
 from groundup.studio.rounds import write_rounds
 from groundup.train import checkpoints
 from groundup.train.precision import autocast
-from groundup.train.progress import Progress
 from groundup.tune.kl_control import KlControl
 from groundup.tune.reference import held_bytes, log_probs_in_parts, reference_of, share_equal
 from groundup.tune.rewards import ModelReward, open_reward
@@ -37,20 +37,29 @@ from groundup.tune.rounds import Extent, Round, Rounds
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A policy that is to learn, where it started, who judges it, and what it is asked.
+class Asking:
+    """Who answers and who judges, and what is asked.
 
-    `skipped` prompts left no room for an answer; `frozen` names what of the policy keeps its weights.
+    `skipped` prompts left no room for an answer.
+    """
+
+    writer: Writer
+    train: list[Question]
+    held_out: list[Question]
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Parts(Asking):
+    """A policy that is to learn, where it started, and what it learns from.
+
+    `frozen` names what of the policy keeps its weights.
     """
 
     job: TuneJob
     settings: RolloutRecipe
     policy: Decoder
     reference: Decoder
-    writer: Writer
-    train: list[Question]
-    held_out: list[Question]
-    skipped: int
     frozen: list[str]
 
     @property
@@ -86,11 +95,13 @@ class Parts:
         return known or self.held_out_prompts.write(self.job, 0, 0, self.held_out_prompts.measure())
 
 
-def prepare(job: TuneJob, clock: Clock) -> Parts:
-    """Read the prompts, open the judge, and get the policy ready to learn."""
+def read_asking(job: TuneJob, clock: Clock) -> Asking:
+    """Read the prompts and open the judge; the job's own model answers."""
     settings = job.settings_of(RolloutRecipe)
     assert settings.reward is not None, "checked before the run was made"
     reward = open_reward(settings.reward, job.device)
+    if isinstance(reward, ModelReward):
+        _warn_of_chance(job, reward)
     start, most = job.start, job.context - settings.tokens
     examples = read_parts(job, read_prompts)
     train_questions, held_out = (questions_of(part, start.tokenizer, most) for part in examples)
@@ -104,15 +115,43 @@ def prepare(job: TuneJob, clock: Clock) -> Parts:
         )
     )
     clock.lap("read")
-    policy = start.model.to(job.device)
+    manner = Manner(settings.tokens, settings.temperature, settings.missing_end)
+    kind = Writer if job.processes is None else _shared_writer()
+    writer = kind(start.model.to(job.device), start.tokenizer, reward, manner)
+    return Asking(writer, train_questions, held_out, skipped)
+
+
+def prepare(job: TuneJob, clock: Clock) -> Parts:
+    """The same, and the policy ready to learn."""
+    asking = read_asking(job, clock)
+    policy, reward = asking.writer.model, asking.writer.reward
     frozen = job.arrange(policy)
     reference = reference_of(policy)
     if isinstance(reward, ModelReward):
         share_equal(reward.model.body, reference)
-    manner = Manner(settings.tokens, settings.temperature, settings.missing_end)
-    kind = Writer if job.processes is None else _shared_writer()
-    writer = kind(policy, start.tokenizer, reward, manner)
-    return Parts(job, settings, policy, reference, writer, train_questions, held_out, skipped, frozen)
+    return Parts(
+        **vars(asking),
+        job=job,
+        settings=job.settings_of(RolloutRecipe),
+        policy=policy,
+        reference=reference,
+        frozen=frozen,
+    )
+
+
+def _shared_writer() -> type[Writer]:
+    from groundup.pipeline.tuning.devices import SharedWriter  # a second, which one process is spared
+
+    return SharedWriter
+
+
+def _warn_of_chance(job: TuneJob, judge: ModelReward) -> None:
+    low = judge.about.get("accuracy_low")
+    if isinstance(low, int | float) and low <= 0.5:
+        job.display.warn(
+            f"the reward model is not surely better than chance (accuracy from {low:.1%}): the policy may learn "
+            "nothing but its mistakes; train it on more pairs first"
+        )
 
 
 def extent_of(settings: RolloutRecipe, size: int, passes: float) -> Extent:
@@ -170,7 +209,7 @@ def rounds_of(parts: Parts, extent: Extent, make: Callable[[int, Mapping[str, An
 
     def oldest_step() -> int | None:
         kept = checkpoints.list_checkpoints(run.checkpoints)
-        return checkpoints.read_state(kept[-1]).step if kept else None
+        return checkpoints.step_of(kept[-1]) if kept else None
 
     folder, file = run.folder / "rollouts", run.folder / "rounds.jsonl"
     return Rounds(folder, file, extent, parts.job.seed("order"), make, oldest_step, parts.job.is_first)
@@ -198,23 +237,25 @@ def learn(
     `arrange` makes of the stage's decoder what `model` is, where that is not just the policy.
     """
     job, run = parts.job, parts.job.run
-    held_out, before = parts.held_out_prompts, parts.before
-    job.display.say(f"start  {held_out.told(before)}")
-    clock.lap("measure")
-    settings, devices = job.train_recipe(rounds.extent.size), None
+    settings, length, devices = job.train_recipe(rounds.extent.size), _length(parts, rounds), None
     if job.processes is not None:
         from groundup.pipeline.tuning.devices import SharedWriter, lay_out_job, take_trained
 
         assert isinstance(parts.writer, SharedWriter)
         devices = lay_out_job(job, model, objective, settings, arrange or job.arranged)
         parts.writer.trained, parts.writer.devices = model, devices
+    # What is refused from here on, such as an answer by its judge, is no reason to begin anew.
+    save_plan(job, model, settings, length)
+    held_out, before = parts.held_out_prompts, parts.before
+    job.display.say(f"start  {held_out.told(before)}")
+    clock.lap("measure")
     state = train(
         job,
         model if devices is None else devices.trained,
         objective,
         rounds,
         settings,
-        _length(parts, rounds),
+        length,
         lambda bar: RolloutHooks(job, held_out, rounds, bar),
         prefetch=False,
         statistics=statistics,
@@ -235,7 +276,7 @@ def learn(
         "after": after,
         "gain": (after["reward"] - before["reward"]) / before["reward_std"] if before["reward_std"] else None,
         "memory": memory(parts, model),
-        "note": _note(parts.settings, rounds, state.step),
+        "note": note_of(parts.settings, rounds),
     }
     clock.lap("finish")
     if not job.is_first:
@@ -254,12 +295,6 @@ def learn(
     return figures
 
 
-def _shared_writer() -> type[Writer]:
-    from groundup.pipeline.tuning.devices import SharedWriter  # a second, which one process is spared
-
-    return SharedWriter
-
-
 def memory(parts: Parts, model: nn.Module) -> dict[str, float]:
     """The bytes of all weights that are held, each counted once, and how often the policy's these are."""
     reward = parts.writer.reward
@@ -269,53 +304,12 @@ def memory(parts: Parts, model: nn.Module) -> dict[str, float]:
     return {**dict(zip(names, sizes, strict=True)), "ratio": sum(sizes) / sizes[0]}
 
 
-@dataclass(frozen=True)
-class _UntilTooFar(Length):
-    """A length that ends, too, behind a round that was too far from the reference."""
-
-    too_far: Callable[[int], bool] = field(kw_only=True)
-
-    def progress(self, spent: float) -> Progress:
-        return _Watched(super().progress(spent), self.too_far)
-
-
-@dataclass(frozen=True)
-class _Watched:
-    progress: Progress
-    too_far: Callable[[int], bool]
-
-    def fraction(self, step: int) -> float:
-        return self.progress.fraction(step)
-
-    def finished(self, step: int) -> bool:
-        return self.progress.finished(step) or self.too_far(step)
-
-
 def _length(parts: Parts, rounds: Rounds) -> Length:
-    """By the budget, else the rounds; or until the KL divergence of a round is beyond the limit."""
+    """By the budget, else the rounds; and no further than the limit of the KL divergence."""
     settings, extent = parts.settings, rounds.extent
     length = Length(settings.rounds * extent.steps)
     if settings.budget is not None:
         tokens = float(np.mean([len(question.ids) for question in parts.train])) + settings.tokens
         parameters = sum(weight.numel() for weight in parts.policy.parameters())
         length = length_of(parts.job, extent.size, tokens, parameters)
-    return _UntilTooFar(length.steps, length.seconds, too_far=lambda step: _is_too_far(settings, rounds, step))
-
-
-def _is_too_far(settings: RolloutRecipe, rounds: Rounds, step: int) -> bool:
-    if not isinstance(settings, PolicyRecipe) or settings.kl_limit is None or not step:
-        return False
-    found = rounds.figures_at(step)
-    return found is not None and found["kl"] > settings.kl_limit
-
-
-def _note(settings: RolloutRecipe, rounds: Rounds, step: int) -> str | None:
-    """Why the run ended before its time, if it did."""
-    if not isinstance(settings, PolicyRecipe) or not _is_too_far(settings, rounds, step):
-        return None
-    found = rounds.figures_at(step)
-    assert found is not None
-    return (
-        f"ended in round {found['round'] + 1}, whose answers were {found['kl']:.2f} nats from the reference, "
-        f"beyond kl_limit={settings.kl_limit:g}"
-    )
+    return until_too_far(length, settings, rounds)

@@ -22,7 +22,15 @@ from groundup.objective import OBJECTIVES, Objective, Setting
 from groundup.objective.base import IGNORED, Batch
 from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.job import TuneJob
-from groundup.pipeline.tuning.reinforcing import Parts, check_groups, extent_of, learn, prepare, rounds_of
+from groundup.pipeline.tuning.reinforcing import (
+    Parts,
+    check_groups,
+    extent_of,
+    learn,
+    prepare,
+    read_asking,
+    rounds_of,
+)
 from groundup.pipeline.tuning.run import check
 from groundup.recipe import Recipe
 from groundup.recipe_stages import RejectRecipe
@@ -52,14 +60,16 @@ def sample_only(recipe: Recipe, file: Path, display: Display) -> dict[str, Any]:
     check(recipe)
     if file.exists():
         raise UserError(f"{file} exists already; choose another --out")
+    if not file.parent.is_dir():
+        raise UserError(f"there is no folder {file.parent} for {file.name}; make it, or choose another --out")
     device = choose_device(recipe.train.device)
     set_threads(recipe.train.threads)
     job = TuneJob(Run(file.parent), recipe, display, device, "fp32")
     settings = job.settings_of(RejectRecipe)
     check_groups(settings, settings.best_of, "best_of")
-    parts = prepare(job, Clock())
-    questions = parts.train[: settings.answers // settings.best_of]
-    kept = best_of_n(parts.writer, questions, settings.best_of, job.seed("answers"))
+    asking = read_asking(job, Clock())
+    questions = asking.train[: settings.answers // settings.best_of]
+    kept = best_of_n(asking.writer, questions, settings.best_of, job.seed("answers"))
     rows = [
         {"messages": [*question.prompt.messages, {"role": "assistant", "content": text}], "reward": score}
         for question, _, text, score in kept.items

@@ -120,8 +120,8 @@ class Store:
             raise UserError(f"{self.path} is another program's database; name a feedback file, or a new one")
         if version > _VERSION:
             raise UserError(
-                f"{self.path} has format {version}, which this groundup does not know (it knows {_VERSION}); use the "
-                "newer groundup that wrote it"
+                f"{self.path} has format {version}, but this groundup reads only {_VERSION}; use the newer one "
+                "that wrote it"
             )
 
     def _make_tables(self) -> None:
