@@ -76,6 +76,13 @@ def test_a_base_model_is_sent_to_sft(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert f"groundup sft {folder}" in error
 
 
+# Where the tests themselves run in the background, they ignore Ctrl-C, and so would their children.
+HEARS_CTRL_C = [
+    *GROUNDUP[:-1],
+    f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {GROUNDUP[-1]}",
+]
+
+
 class Terminal:
     """A process with a terminal of its own."""
 
@@ -116,7 +123,7 @@ class Terminal:
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
     folder = save(tmp_path / "long", reciting_model("abcdefgh", 400))
-    terminal = Terminal([*GROUNDUP, "chat", str(folder), "--temperature", "0", "--max-tokens", "3000"])
+    terminal = Terminal([*HEARS_CTRL_C, "chat", str(folder), "--temperature", "0", "--max-tokens", "3000"])
     try:
         terminal.wait_for("> ")
         terminal.type("Hi\n")

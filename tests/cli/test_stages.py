@@ -173,7 +173,7 @@ def test_a_killed_stage_goes_on_to_the_same_numbers(start: Path, groundup: Groun
     assert groundup(*arguments, "--out", "whole").returncode == 0
     process = subprocess.Popen([*GROUNDUP, *arguments, "--out", str(tmp_path / "run")], stdout=subprocess.DEVNULL)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and (not metrics.exists() or metrics.read_bytes().count(b"\n") < 20):
+    while process.poll() is None and (not metrics.exists() or metrics.read_bytes().count(b"\n") < 12):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=60) == -signal.SIGKILL

@@ -74,7 +74,7 @@ def test_the_loss_is_taken_in_float32() -> None:
 def test_a_batch_moves_as_a_whole() -> None:
     batch = CAUSAL.collate(_windows()).to("meta")
     assert isinstance(batch, Batch)
-    assert {tensor.device.type for tensor in batch if tensor is not None} == {"meta"}
+    assert {tensor.device.type for tensor in (batch.inputs_BT, batch.targets_BT)} == {"meta"}
 
 
 def test_objectives_are_found_by_name() -> None:

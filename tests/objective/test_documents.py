@@ -124,5 +124,5 @@ def test_a_model_that_cannot_keep_documents_apart_is_not_asked_to() -> None:
 
 def test_documents_move_with_their_batch() -> None:
     moved = PACKED.collate(_windows()).to("meta")
-    assert {tensor.device.type for tensor in moved if tensor is not None} == {"meta"}
     assert moved.documents_BT is not None
+    assert {tensor.device.type for tensor in (moved.inputs_BT, moved.targets_BT, moved.documents_BT)} == {"meta"}

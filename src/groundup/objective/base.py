@@ -21,12 +21,14 @@ Windows: TypeAlias = npt.NDArray[np.int64]
 class Batch(NamedTuple):
     """What one forward pass is given: ids and targets to predict, both (B, T) int64; `IGNORED` ones do not count.
 
-    `documents_BT` (int64) numbers the document of each id, where attention shall not leave it.
+    `documents_BT` (int64) numbers the document of each id, where attention shall not leave it. `is_partial` says
+    that some targets may be ignored; where all count, nobody has to look.
     """
 
     inputs_BT: Tensor
     targets_BT: Tensor
     documents_BT: Tensor | None = None
+    is_partial: bool = False
 
     @property
     def targets(self) -> Tensor:
@@ -36,7 +38,7 @@ class Batch(NamedTuple):
     @property
     def num_targets(self) -> int:
         """How many tokens are to be predicted."""
-        return int((self.targets_BT != IGNORED).sum())
+        return int((self.targets_BT != IGNORED).sum()) if self.is_partial else self.targets_BT.numel()
 
     def to(self, device: str) -> "Batch":
         """The batch on another device."""
@@ -52,7 +54,7 @@ class Batch(NamedTuple):
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         documents_BT = None if self.documents_BT is None else change(self.documents_BT)
-        return Batch(change(self.inputs_BT), change(self.targets_BT), documents_BT)
+        return Batch(change(self.inputs_BT), change(self.targets_BT), documents_BT, self.is_partial)
 
 
 @dataclass(frozen=True)

@@ -59,12 +59,14 @@ def _cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float) -> Te
     targets_N = batch.targets_BT.flatten()
     if isinstance(model, Unembeds):
         features_ND = model.features(batch.inputs_BT, documents_BT=batch.documents_BT).flatten(0, 1)
-        if batch.num_targets < len(targets_N):
-            counted_N = targets_N != IGNORED
-            features_ND, targets_N = features_ND[counted_N], targets_N[counted_N]
+        weight_VD = model.unembedding_weight
+        if not batch.is_partial:
+            return chunked_cross_entropy(features_ND, weight_VD, targets_N, label_smoothing)
+        counted_N = targets_N != IGNORED
+        features_ND, targets_N = features_ND[counted_N], targets_N[counted_N]
         if not len(targets_N):
-            return features_ND.sum() + 0.0 * model.unembedding_weight.sum()
-        return chunked_cross_entropy(features_ND, model.unembedding_weight, targets_N, label_smoothing)
+            return features_ND.sum() + 0.0 * weight_VD.sum()
+        return chunked_cross_entropy(features_ND, weight_VD, targets_N, label_smoothing, sizes_vary=True)
     assert batch.documents_BT is None, "this model does not keep documents apart"
     return judged(model, model(batch.inputs_BT).flatten(0, 1), targets_N, label_smoothing).mean
 

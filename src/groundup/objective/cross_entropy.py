@@ -19,11 +19,16 @@ from groundup.objective.vocabulary import VocabularyPart
 # the matrix's gradient costs more than its products (measured: benchmarks/LOG.md).
 _CHUNK_BYTES = 4 << 20
 _LEAST_ROWS = 256
-_ROW_STEP = 256
+ROW_STEP = 256
 
 
 def chunked_cross_entropy(
-    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, label_smoothing: float = 0.0
+    x_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    label_smoothing: float = 0.0,
+    *,
+    sizes_vary: bool = False,
 ) -> Tensor:
     """The mean cross-entropy of targets (N,) int64 under the logits `x_ND @ weight_VD.T`, in nats; float32.
 
@@ -33,22 +38,23 @@ def chunked_cross_entropy(
     Products are taken in autocast's dtype where that is on. The softmax is computed in float32 and rounded to
     that dtype, as the gradient must be for the next product anyway; the loss is read off the rounded
     probabilities, which in bfloat16 leaves an error of about 1e-3 a target, and sqrt(N) times less in the mean.
-    A matrix that is a DTensor, divided over devices by rows, stays so.
+    A matrix that is a DTensor, divided over devices by rows, stays so. Where `sizes_vary`, N is another one every
+    time (see `in_steps`).
     """
     device = x_ND.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
     whole = *VocabularyPart.of(weight_VD), weight_VD.shape[0]
-    loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, *whole, targets_N, label_smoothing, dtype)
+    loss: Tensor = _ChunkedCrossEntropy.apply(x_ND, *whole, targets_N, label_smoothing, dtype, sizes_vary)
     return loss
 
 
-def in_steps(x_ND: Tensor, most: int) -> Tensor:
-    """Up to `most` rows, and behind them so many of zeros that they are whole steps of `_ROW_STEP`, or of `most`.
+def in_steps(x_ND: Tensor, step: int = ROW_STEP) -> Tensor:
+    """The same rows, and behind them so many of zeros that their number is a multiple of `step`.
 
     On CPUs every size that a product has not had yet costs its library memory that it keeps (oneDNN's primitives);
     of answers there is another number of tokens in every batch.
     """
-    missing = -len(x_ND) % min(_ROW_STEP, most)
+    missing = -len(x_ND) % step
     return F.pad(x_ND, (0, 0, 0, missing)) if missing else x_ND
 
 
@@ -63,10 +69,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets_N: Tensor,
         smoothing: float,
         dtype: torch.dtype,
+        sizes_vary: bool,
     ) -> Tensor:
         needs_x, needs_weight = ctx.needs_input_grad[:2]
         num_targets, row_bytes = len(targets_N), weight_VD.shape[0] * dtype.itemsize
         rows = max(_LEAST_ROWS, _CHUNK_BYTES // row_bytes)
+        step = min(ROW_STEP, rows) if sizes_vary else 1
         weight = weight_VD.to(dtype)
         grad_x = torch.empty_like(x_ND) if needs_x else None
         grad_weight = torch.zeros_like(weight_VD) if needs_weight else None
@@ -74,7 +82,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         with torch.autocast(x_ND.device.type, enabled=False):
             for first in range(0, num_targets, rows):
                 part = slice(first, first + rows)
-                x, targets = in_steps(x_ND[part].to(dtype), rows), targets_N[part, None]
+                x, targets = in_steps(x_ND[part].to(dtype), step), targets_N[part, None]
                 logits = product(x, weight)[: len(targets)]
                 ones = logits.new_ones(1, 1).expand_as(targets)
                 if vocabulary is None:
@@ -97,7 +105,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 grad = probabilities.scatter_add_(1, targets, (smoothing - 1) * ones.to(dtype))
                 if smoothing:
                     grad -= smoothing / vocabulary_size
-                grad = in_steps(grad, rows)
+                grad = in_steps(grad, step)
                 if grad_x is not None:
                     grad_x[part] = product(grad, weight.T)[: len(targets)]
                 if grad_weight is not None:
@@ -112,4 +120,4 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_x, grad_weight = ctx.saved_tensors
         scale = grad_output / ctx.num_targets
         scaled = (None if grad is None else grad * scale for grad in (grad_x, grad_weight))
-        return (*scaled, None, None, None, None, None)
+        return (*scaled, None, None, None, None, None, None)

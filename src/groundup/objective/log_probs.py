@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from groundup.model.linear import product
 from groundup.objective.base import IGNORED, Batch, Unembeds
-from groundup.objective.cross_entropy import in_steps
+from groundup.objective.cross_entropy import ROW_STEP, in_steps
 from groundup.objective.vocabulary import VocabularyPart
 
 # Logits of a chunk, as for the cross-entropy.
@@ -66,8 +66,8 @@ def _computed(
 class _Chunk(NamedTuple):
     """Some of the tokens: their places, features in the products' dtype, logits in float32, and targets.
 
-    A target is a place among the logits that are here; `are_here_C1` says whether it is one of them. Other chunks
-    have up to `most` tokens.
+    A target is a place among the logits that are here; `are_here_C1` says whether it is one of them. Products are
+    taken of whole steps of so many tokens.
     """
 
     places: slice
@@ -75,7 +75,7 @@ class _Chunk(NamedTuple):
     logits_CV: Tensor
     targets_C1: Tensor
     are_here_C1: Tensor
-    most: int
+    step: int
 
 
 class _LogProbs(torch.autograd.Function):
@@ -119,12 +119,12 @@ class _LogProbs(torch.autograd.Function):
             grad_CV = (chunk.logits_CV - normalisers_N[chunk.places, None]).exp_().neg_()
             grad_CV.scatter_add_(1, chunk.targets_C1, chunk.are_here_C1.to(grad_CV.dtype))
             grad_CV = grad_CV.mul_(grad_N[chunk.places, None] / temperature).to(dtype)
-            grad_CV, length = in_steps(grad_CV, chunk.most), len(chunk.x_CD)
+            grad_CV, length = in_steps(grad_CV, chunk.step), len(chunk.x_CD)
             with torch.autocast(x_ND.device.type, enabled=False):
                 if grad_x is not None:
                     grad_x[chunk.places] = product(grad_CV, weight.T)[:length]
                 if grad_weight is not None:
-                    grad_weight += product(grad_CV.T, in_steps(chunk.x_CD, chunk.most).T)
+                    grad_weight += product(grad_CV.T, in_steps(chunk.x_CD, chunk.step).T)
         return grad_x, grad_weight, None, None, None, None, None
 
 
@@ -144,13 +144,14 @@ def _chunks(
     """All tokens, as many at a time as make logits of some megabytes."""
     weight = weight_VD.to(dtype)
     rows = max(_LEAST_ROWS, _CHUNK_BYTES // (len(weight) * dtype.itemsize))
+    step = min(ROW_STEP, rows)
     for first in range(0, len(targets_N), rows):
         places = slice(first, first + rows)
         x_CD, targets_C1 = x_ND[places].to(dtype), targets_N[places, None]
         with torch.autocast(x_ND.device.type, enabled=False):
-            logits_CV = product(in_steps(x_CD, rows), weight)[: len(x_CD)]
+            logits_CV = product(in_steps(x_CD, step), weight)[: len(x_CD)]
         are_here_C1 = torch.ones_like(targets_C1, dtype=torch.bool)
         if vocabulary is not None:
             targets_C1, are_here_C1 = vocabulary.place(targets_C1, len(weight))
         logits_CV = logits_CV.to(torch.promote_types(dtype, torch.float32)).div_(temperature)
-        yield _Chunk(places, x_CD, logits_CV, targets_C1, are_here_C1, rows)
+        yield _Chunk(places, x_CD, logits_CV, targets_C1, are_here_C1, step)

@@ -5,9 +5,10 @@ the number of the example that it belongs to (see `data.turn_rows`).
 """
 
 import torch
+from torch import nn
 
-from groundup.objective.base import IGNORED, Batch, Objective, Setting, Windows, tokens_of
-from groundup.objective.causal import loss
+from groundup.objective.base import IGNORED, Batch, Loss, Objective, Setting, Windows, tokens_of
+from groundup.objective.causal import loss as causal_loss
 
 
 def supervised(setting: Setting) -> Objective:
@@ -23,7 +24,12 @@ def collate(windows: Windows, first: int = 0) -> Batch:
     targets_BT = torch.where(counts_BT[:, 1:] > 0, ids_BT[:, 1:], IGNORED)
     # Behind one example there is nothing but padding, which no earlier token sees anyway.
     documents_BT = numbers_BT[:, :-1].contiguous() if _is_packed(numbers_BT) else None
-    return Batch(ids_BT[:, :-1].contiguous(), targets_BT, documents_BT)
+    return Batch(ids_BT[:, :-1].contiguous(), targets_BT, documents_BT, is_partial=True)
+
+
+def loss(model: nn.Module, batch: Batch) -> Loss:
+    """As `causal.loss`; also of a batch that a pipeline's last stage has put together again."""
+    return causal_loss(model, batch._replace(is_partial=True))
 
 
 def _is_packed(numbers_BT: torch.Tensor) -> bool:
