@@ -228,6 +228,7 @@ WRONG = {
         ["build", "--stages", "pretrain,sft,sft", "--set", "sft.data=talk.jsonl"],
         "each stage once",
     ),
+    "a chain from nowhere": (["build", "nowhere.txt", "--stages", "pretrain,sft"], "nowhere.txt"),
     "a chain without a judge": (["build", "--stages", "pretrain,ppo"], "ppo has nobody to judge"),
     "everything frozen": (["sft", "base", "talk.jsonl", "--freeze", "all"], "nothing to train"),
     "a run of another kind": (["sft", "--resume", "--out", "dpo-run"], "holds a run of dpo"),

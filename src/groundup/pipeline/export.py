@@ -56,6 +56,10 @@ def _read(
     """The run, the checkpoint that is meant, and what is in it."""
     while True:
         run, checkpoint = _find(source, step, warn)
+        if run.recipe.stages:
+            raise UserError(
+                f"{run.folder} is a chain of stages, and its model is {run.model}; name one of its stages"
+            )
         if run.recipe.stage != "pretrain":
             raise UserError(
                 f"{run.folder} is a run of {run.recipe.stage}, whose checkpoints are not read; its model is "

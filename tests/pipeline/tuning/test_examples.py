@@ -18,11 +18,11 @@ from groundup.model import folder as model_folder
 from groundup.model.registry import build
 from groundup.parallel.processes import Processes
 from groundup.pipeline.display import Display
+from groundup.pipeline.held_out_hooks import HeldOutHooks
 from groundup.pipeline.tuning import dpo
 from groundup.pipeline.tuning.examples import encode_judged, encode_pair
 from groundup.pipeline.tuning.job import TuneJob
 from groundup.pipeline.tuning.run import prepare, resume_tuning, tune
-from groundup.pipeline.tuning.training import HeldOutHooks
 from groundup.recipe import Recipe, load
 from groundup.run import Run, read_rows
 from groundup.shape import Shape

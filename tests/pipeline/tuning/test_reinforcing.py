@@ -272,3 +272,15 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(
         run_stage(stage, **fields)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_other_prompts_than_the_run_began_with_are_refused(start: Path, run_stage: Stage, tmp_path: Path) -> None:
+    """Rounds are stretches of one order of the prompts."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text((start / "prompts.jsonl").read_text())
+    run_stage("grpo", data=[str(prompts)], rounds=1, answers=16, batch_size=8)
+    (tmp_path / "run" / "outcome.json").unlink()
+    with prompts.open("a") as file:
+        file.write(json.dumps({"prompt": "say more"}) + "\n")
+    with pytest.raises(UserError, match="has changed since it began"):
+        resume_tuning(Run.open(tmp_path / "run"), Display(Console(file=io.StringIO())))

@@ -12,11 +12,11 @@ from groundup.pipeline.calibration import calibrated
 from groundup.pipeline.continuing import where_it_stands
 from groundup.pipeline.display import Display
 from groundup.pipeline.families.finish import finish
-from groundup.pipeline.families.hooks import FamilyHooks
 from groundup.pipeline.families.job import FamilyJob, make_model, make_objective
 from groundup.pipeline.families.ledger import ledger_of
-from groundup.pipeline.families.rows import Rows, is_prepared, open_rows, prepare_rows
+from groundup.pipeline.families.rows import MOST_VALIDATED, Rows, is_prepared, open_rows, prepare_rows
 from groundup.pipeline.families.vectors import learn_vectors
+from groundup.pipeline.held_out_hooks import HeldOutHooks
 from groundup.pipeline.numbers import bytes_text, human, seconds_text
 from groundup.pipeline.screens import budget_text, say_kept
 from groundup.plan.budget import Budget, parse_budget
@@ -187,7 +187,15 @@ def _train(job: FamilyJob) -> tuple[Model, TrainState]:
             device=job.hardware.device,
             checkpoint_folder=run.checkpoints,
             metrics=metrics,
-            hooks=FamilyHooks(job, bar),
+            hooks=HeldOutHooks(
+                job.asking,
+                job.rows.held_out[:MOST_VALIDATED],
+                device=job.hardware.device,
+                precision=job.plan.precision,
+                display=job.display,
+                bar=bar,
+                unit="targets",
+            ),
             seed=derive(recipe.seed, "dropout"),
         )
         if checkpoint:

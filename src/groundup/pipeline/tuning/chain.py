@@ -12,7 +12,7 @@ from typing import Any
 from groundup.clock import Clock
 from groundup.errors import UserError
 from groundup.files import folder_atomically
-from groundup.pipeline.build import build, check_recipe, resume, undone_if_refused
+from groundup.pipeline.build import build, check_recipe, resume
 from groundup.pipeline.display import Display
 from groundup.pipeline.numbers import seconds_text
 from groundup.pipeline.tuning.run import check, resume_tuning, tune, with_whole_paths
@@ -39,9 +39,13 @@ def build_chain(recipe: Recipe, folder: Path, display: Display, started: float |
     for number, stage in enumerate(recipe.stages):
         _check_stage(_recipe_of(recipe, folder, number), stage)
     clock = Clock(started)
-    with undone_if_refused(Run.create(folder, recipe)) as run:
-        run.save_plan({"stages": recipe.stages})
+    run = Run.create(folder, recipe)
+    try:
         return _carry_on(run, clock, display, started)
+    except UserError:
+        if not any((folder / stage).exists() for stage in recipe.stages):
+            run.discard()
+        raise
 
 
 def resume_chain(run: Run, display: Display, started: float | None = None) -> dict[str, Any]:

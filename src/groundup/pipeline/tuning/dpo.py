@@ -43,12 +43,12 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     rows_of = _kto_rows if of_kto else pair_rows
     rows, held_out = rows_of(job, train_examples), rows_of(job, held_out_examples)
     say_rows(job, rows, held_out, "answers" if of_kto else "pairs")
-    check_unchanged(job, rows, held_out)  # the reference's table goes by the examples' numbers
+    # The table of the reference goes by the numbers of examples.
+    check_unchanged(job, rows.fingerprint, held_out.fingerprint)
     if of_kto:
         _check_whole_batches(job, rows.num_rows)
     clock.lap("read")
-    model = job.start.model.to(job.device)
-    frozen = job.arrange(model)
+    model = job.arranged(job.start.model.to(job.device))
     tables = _reference_tables(job, model, {"train": rows, "held_out": held_out})
     clock.lap("reference")
     statistics = Statistics()
@@ -60,7 +60,6 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         rows,
         held_out,
         "answers" if of_kto else "pairs",
-        frozen,
         statistics,
     )
     figures = learn(job, lesson, clock)

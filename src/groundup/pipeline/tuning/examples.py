@@ -66,14 +66,14 @@ def encode_judged(tokenizer: Tokenizer, judged: Judged) -> tuple[Turns, bool]:
     return encode_answer(tokenizer, judged.prompt, judged.answer, judged.tools), judged.desirable
 
 
-def check_unchanged(job: TuneJob, train: TurnRows, held_out: TurnRows) -> None:
-    """UserError if the run began with other rows; the first session notes which they are.
+def check_unchanged(job: TuneJob, train: str, held_out: str) -> None:
+    """UserError if the run began with examples of other fingerprints; the first session notes them.
 
-    Steps are stretches of one order of the rows, and tables go by their numbers: with others both would mean
+    Steps are stretches of one order of the examples, and tables go by their numbers: with others both would mean
     something else.
     """
     file = job.run.folder / "examples.json"
-    found = {"train": train.fingerprint, "held_out": held_out.fingerprint}
+    found = {"train": train, "held_out": held_out}
     known = job.run.read_json(file)
     if known and known != found:
         sources = ", ".join([*job.settings.data, *job.settings.validation])

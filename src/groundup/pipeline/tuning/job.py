@@ -120,11 +120,12 @@ class TuneJob:
             }
         )
 
-    def arrange(self, model: Decoder) -> list[str]:
-        """Freeze what shall stay, and put adapters in where they shall learn; the names of what is frozen."""
+    def arranged(self, model: Decoder) -> Decoder:
+        """The same model, with what shall stay frozen, and adapters where they shall learn."""
         settings = self.settings
         if not settings.lora:
-            return self._freeze(model)
+            self._freeze(model)
+            return model
         if settings.freeze != "none":
             raise UserError(f"--freeze {settings.freeze} and adapters exclude each other; leave one out")
         model_folder(self.start.folder)  # refuses a checkpoint: adapters belong to a model that stays
@@ -133,10 +134,10 @@ class TuneJob:
             model, settings.lora, alpha, settings.lora_targets, settings.lora_dropout, self.seed("adapters")
         )
         train_rows(model, self.start.new_ids)
-        return ["all but adapters"]
+        return model
 
-    def _freeze(self, model: Decoder) -> list[str]:
-        """What stays; but not the tables in which tokens are that the model does not know yet."""
+    def _freeze(self, model: Decoder) -> None:
+        """But not the tables in which tokens are that the model does not know yet."""
         if self.settings.freeze == "all":
             raise UserError("--freeze all leaves nothing to train; choose embeddings or first:N")
         names = freeze(model, self.settings.freeze)
@@ -144,12 +145,6 @@ class TuneJob:
         for name in learnt & {*names}:
             model.get_submodule(name).requires_grad_(True)
             self.display.warn(f"the {name} is trained too: the template's tokens are new to it")
-        return [name for name in names if name not in learnt]
-
-    def arranged(self, model: Decoder) -> Decoder:
-        """The same model, arranged."""
-        self.arrange(model)
-        return model
 
 
 def open_start(settings: TuneRecipe) -> Start:

@@ -14,9 +14,10 @@ from groundup.model.decoder import Decoder
 from groundup.objective import Objective
 from groundup.objective.statistics import Statistics
 from groundup.pipeline.display import TrainingBar
+from groundup.pipeline.held_out_hooks import HeldOutHooks
 from groundup.pipeline.tuning.examples import check_unchanged
 from groundup.pipeline.tuning.job import TuneJob
-from groundup.pipeline.tuning.training import MOST_VALIDATED, HeldOutHooks, length_of, train
+from groundup.pipeline.tuning.training import MOST_VALIDATED, length_of, train
 from groundup.train.checkpoints import TrainState
 from groundup.train.peak_memory import peak_bytes
 
@@ -27,7 +28,7 @@ class Lesson:
 
     `arrange` makes of the stage's decoder what is trained, `model`, and freezes what shall stay; it is called once
     more where that is laid out over devices. `asking` is the objective for held-out rows; `unit` is what a target
-    is called on the screen, `frozen` names what of the model stays.
+    is called on the screen.
     """
 
     model: nn.Module
@@ -37,7 +38,6 @@ class Lesson:
     rows: TurnRows
     held_out: TurnRows
     unit: str
-    frozen: list[str]
     statistics: Statistics | None = None
 
 
@@ -47,7 +47,7 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
     UserError for a resumed run whose data has changed.
     """
     rows = lesson.rows
-    check_unchanged(job, rows, lesson.held_out)
+    check_unchanged(job, rows.fingerprint, lesson.held_out.fingerprint)
     before = _evaluate(job, lesson)
     clock.lap("evaluate")
     parameters = sum(parameter.numel() for parameter in lesson.model.parameters())
@@ -58,8 +58,16 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
         devices = lay_out_job(job, lesson.model, lesson.objective, settings, lesson.arrange)
 
     def hooks_of(bar: TrainingBar) -> HeldOutHooks:
-        held_out = lesson.held_out.rows(0, MOST_VALIDATED)
-        return HeldOutHooks(job, lesson.asking, held_out, bar, lesson.unit, devices)
+        return HeldOutHooks(
+            lesson.asking,
+            lesson.held_out.rows(0, MOST_VALIDATED),
+            device=job.device,
+            precision=job.precision,
+            display=job.display,
+            bar=bar,
+            unit=lesson.unit,
+            devices=devices,
+        )
 
     state = train(
         job,
@@ -77,7 +85,7 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
     clock.lap("train")
     after = _evaluate(job, lesson)
     clock.lap("evaluate")
-    return outcome_of(job, lesson.model, state, lesson.frozen) | {
+    return outcome_of(job, lesson.model, state) | {
         "rows": rows.num_rows,
         "held_out_rows": lesson.held_out.num_rows,
         "skipped": {str(reason): count for reason, count in rows.skipped.items()},
@@ -90,7 +98,7 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
     }
 
 
-def outcome_of(job: TuneJob, model: nn.Module, state: TrainState, frozen: list[str]) -> dict[str, Any]:
+def outcome_of(job: TuneJob, model: nn.Module, state: TrainState) -> dict[str, Any]:
     """What every stage's outcome has: what it started from, how much of it learnt, how long, the memory."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return {
@@ -98,7 +106,6 @@ def outcome_of(job: TuneJob, model: nn.Module, state: TrainState, frozen: list[s
         "family": job.start.model.shape.family,
         "parameters": sum(size for size, _ in sizes),
         "trained_parameters": sum(size for size, is_trained in sizes if is_trained),
-        "frozen": frozen,
         "steps": state.step,
         "stopped_early": state.stopped_early,
         "targets": state.tokens,

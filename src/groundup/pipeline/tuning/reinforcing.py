@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from groundup.clock import Clock
 from groundup.data.conversations import read_prompts
 from groundup.errors import UserError
+from groundup.files import fingerprint
 from groundup.model.decoder import Decoder
 from groundup.objective import Objective
 from groundup.objective.base import IGNORED
 from groundup.objective.policy import PolicyBatch
 from groundup.objective.statistics import Statistics
-from groundup.pipeline.tuning.examples import read_parts
+from groundup.pipeline.tuning.examples import check_unchanged, read_parts
 from groundup.pipeline.tuning.finish import save_policy
 from groundup.pipeline.tuning.job import TuneJob
 from groundup.pipeline.tuning.lesson import outcome_of
@@ -60,7 +61,6 @@ class Parts(Asking):
     settings: RolloutRecipe
     policy: Decoder
     reference: Decoder
-    frozen: list[str]
 
     @property
     def rows_at_once(self) -> int:
@@ -125,7 +125,7 @@ def prepare(job: TuneJob, clock: Clock) -> Parts:
     """The same, and the policy ready to learn."""
     asking = read_asking(job, clock)
     policy, reward = asking.writer.model, asking.writer.reward
-    frozen = job.arrange(policy)
+    job.arranged(policy)
     reference = reference_of(policy)
     if isinstance(reward, ModelReward):
         share_equal(reward.model.body, reference)
@@ -135,7 +135,6 @@ def prepare(job: TuneJob, clock: Clock) -> Parts:
         settings=job.settings_of(RolloutRecipe),
         policy=policy,
         reference=reference,
-        frozen=frozen,
     )
 
 
@@ -246,6 +245,9 @@ def learn(
         parts.writer.trained, parts.writer.devices = model, devices
     # What is refused from here on, such as an answer by its judge, is no reason to begin anew.
     save_plan(job, model, settings, length)
+    check_unchanged(
+        job, *(fingerprint([question.ids for question in part]) for part in (parts.train, parts.held_out))
+    )
     held_out, before = parts.held_out_prompts, parts.before
     job.display.say(f"start  {held_out.told(before)}")
     clock.lap("measure")
@@ -266,7 +268,7 @@ def learn(
     clock.lap("train")
     rows = job.of_first(list(read_rows(run.folder / "heldout.jsonl")))
     after = next(row for row in rows if row["step"] == state.kept_step)
-    figures = outcome_of(job, parts.policy, state, parts.frozen) | {
+    figures = outcome_of(job, parts.policy, state) | {
         "judge": parts.settings.reward,
         "rounds": rounds.extent.round_of(state.step - 1) + 1,
         "prompts": len(parts.train),

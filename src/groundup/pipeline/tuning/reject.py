@@ -75,6 +75,11 @@ def sample_only(recipe: Recipe, file: Path, display: Display) -> dict[str, Any]:
         for question, _, text, score in kept.items
     ]
     write_atomically(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    display.say(
+        f"{len(questions):,} answers in {file}, each the best of {settings.best_of}: reward "
+        f"{kept.figures['reward']:.3f}; `groundup sft` learns from them",
+        style="bold",
+    )
     return {"file": str(file), "prompts": len(questions), "best_of": settings.best_of, **kept.figures}
 
 

@@ -32,16 +32,14 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     rows, held_out = pair_rows(job, train_examples), pair_rows(job, held_out_examples)
     say_rows(job, rows, held_out, "pairs")
     clock.lap("read")
-    frozen: list[str] = []
 
     def arrange(decoder: Decoder) -> RewardModel:
-        frozen[:] = job.arrange(decoder)
-        return RewardModel(decoder, job.seed("head"))
+        return RewardModel(job.arranged(decoder), job.seed("head"))
 
     model = arrange(job.start.model).to(job.device)
     statistics = Statistics()
     asking = bradley_terry()
-    lesson = Lesson(model, arrange, bradley_terry(statistics), asking, rows, held_out, "pairs", frozen, statistics)
+    lesson = Lesson(model, arrange, bradley_terry(statistics), asking, rows, held_out, "pairs", statistics)
     figures = learn(job, lesson, clock)
     margins = pair_margins(
         model, asking, pair_rewards, held_out.in_order, device=job.device, precision=job.precision

@@ -21,10 +21,9 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     rows, held_out = _rows(job, train_examples), _rows(job, held_out_examples)
     say_rows(job, rows, held_out, "windows" if job.settings_of(SftRecipe).packing else "conversations")
     clock.lap("read")
-    model = job.start.model.to(job.device)
-    frozen = job.arrange(model)
+    model = job.arranged(job.start.model.to(job.device))
     objective = OBJECTIVES["supervised"](Setting())
-    figures = learn(job, Lesson(model, job.arranged, objective, objective, rows, held_out, "tok", frozen), clock)
+    figures = learn(job, Lesson(model, job.arranged, objective, objective, rows, held_out, "tok"), clock)
     figures |= {"examples": len(train_examples), "held_out_examples": len(held_out_examples)}
     if job.is_first:
         save_policy(job, model, figures)

@@ -8,19 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from groundup.errors import UserError
-from groundup.evaluate.rows import evaluate_rows
 from groundup.objective import Objective
 from groundup.objective.statistics import Statistics
 from groundup.parallel.processes import share
 from groundup.pipeline.continuing import where_it_stands
 from groundup.pipeline.display import TrainingBar
-from groundup.pipeline.numbers import human
-from groundup.pipeline.pace import Pace
 from groundup.pipeline.tuning.job import TuneJob
 from groundup.plan.budget import parse_budget
 from groundup.recipe import TrainRecipe
@@ -30,7 +25,7 @@ from groundup.train.checkpoints import TrainState
 from groundup.train.metrics import MetricsWriter
 from groundup.train.prefetch import BatchSource
 from groundup.train.progress import Progress, StepProgress, TimeProgress
-from groundup.train.trainer import Hooks, StepReport, Trainer, Validation
+from groundup.train.trainer import Hooks, Trainer
 
 if TYPE_CHECKING:
     from groundup.parallel.many import ManyDevices
@@ -146,48 +141,3 @@ def _plan(job: TuneJob, model: nn.Module, settings: TrainRecipe, length: Length)
         "precision": job.precision,
         "device": job.device,
     }
-
-
-class HeldOutHooks:
-    """The trainer's hooks of a stage that has held-out rows to be asked about."""
-
-    def __init__(
-        self,
-        job: TuneJob,
-        objective: Objective,
-        held_out: npt.NDArray[np.int64],
-        bar: TrainingBar,
-        unit: str,
-        devices: "ManyDevices | None" = None,
-    ):
-        self._job, self._objective, self._held_out, self._devices = job, objective, held_out, devices
-        self._bar, self._unit, self._pace = bar, unit, Pace()
-
-    def validate(self, model: nn.Module) -> Validation:
-        """The loss of held-out examples, and the share of right answers where one process can count them."""
-        if self._devices is not None:
-            loss, _ = self._devices.evaluate(self._held_out[:MOST_VALIDATED], 1)
-            return Validation(loss)
-        found = evaluate_rows(
-            model,
-            self._objective,
-            self._held_out[:MOST_VALIDATED],
-            device=self._job.device,
-            precision=self._job.precision,
-        )
-        return Validation(found.loss, accuracy=found.accuracy)
-
-    def on_step(self, report: StepReport) -> None:
-        """Move the bar."""
-        right = f"  {report.figures['accuracy']:.0%} right" if "accuracy" in report.figures else ""
-        rate = f"{human(report.tokens_per_second)} {self._unit}/s"
-        figures = f"loss {self._pace.smooth(report.loss):.3f}{right}  {rate}"
-        self._bar.show(report.fraction, figures, self._pace.seconds_left(report.fraction))
-
-    def on_validation(self, model: nn.Module, state: TrainState, validation: Validation, last: bool) -> None:
-        """Say the figures."""
-        del model, last
-        right = "" if validation.accuracy is None else f", {validation.accuracy:.1%} right"
-        self._job.display.say(
-            f"step {state.step:,}  {state.seconds:.0f} s  held-out: loss {validation.loss:.3f}{right}"
-        )
