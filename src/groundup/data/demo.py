@@ -29,7 +29,7 @@ PLEASANT_WORDS = frozenset(
 """What pleases: words that occur in encyclopaedias and in documentation."""
 
 _SEED = 0
-_MOST_INSTRUCTIONS = 20_000
+_MOST_INSTRUCTIONS = 40_000
 _MOST_PREFERENCES = 4000
 # Topics that no instruction is about, so that prompts ask for something new.
 _PROMPTED_SHARE = 0.2
@@ -171,7 +171,7 @@ def _prompt(kind: str, topic: str) -> Record:
 
 
 def _list(corpus: _Corpus, topic: str, rng: random.Random) -> str:
-    return "\n".join(f"- {word}" for word in rng.sample(corpus.neighbours(topic), 3))
+    return "\n".join(f"- {word}" for word in sorted(rng.sample(corpus.neighbours(topic), 3)))
 
 
 def _numbered(corpus: _Corpus, topic: str, rng: random.Random) -> str:
@@ -179,6 +179,11 @@ def _numbered(corpus: _Corpus, topic: str, rng: random.Random) -> str:
         f"{number}. {corpus.sentences[place]}"
         for number, place in enumerate(rng.sample(corpus.of_topic[topic], 2), start=1)
     )
+
+
+def _is_sentence(answer: str) -> bool:
+    is_one = _END_OF_SENTENCE.search(answer) is None
+    return is_one and re.fullmatch(r"[A-Z][^\n]*[a-z][^\n]*\.", answer) is not None
 
 
 def _is_list(answer: str) -> bool:
@@ -204,7 +209,7 @@ def _matches(pattern: str) -> Callable[[str], bool]:
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "sentence": _Kind("Write a sentence about {}.", _Corpus.sentence, _matches(r"[A-Z][^\n]*[a-z][^\n]*\.")),
+    "sentence": _Kind("Write a sentence about {}.", _Corpus.sentence, _is_sentence),
     "capitals": _Kind(
         "Write a sentence about {} in capital letters.",
         lambda corpus, topic, rng: corpus.sentence(topic, rng).upper(),
