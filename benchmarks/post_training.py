@@ -26,6 +26,7 @@ import torch
 from groundup.data import demo
 from groundup.data.conversations import read_prompts
 from groundup.data.demo import follows, pleasant_words
+from groundup.evaluate.classification import wilson_interval
 from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
 from groundup.model.vocabulary import grow_vocabulary
@@ -83,7 +84,7 @@ class Bench:
 
     def lesson(self) -> tuple[object, ...]:
         """What all fine-tuning of the base is given."""
-        return "sft", self.pretrained(), "demo:instructions"
+        return "sft", self.pretrained(), "demo:instructions", "--epochs", 2
 
     def prompts(self) -> tuple[Path, Path]:
         """Questions for policies to learn from, and others that no stage has seen."""
@@ -116,11 +117,11 @@ def loaded(folder: Path) -> tuple[Decoder, Tokenizer]:
 
 def questions(source: str, tokenizer: Tokenizer) -> list[Question]:
     """Held-out ones: their topics are in no other demonstration."""
-    return questions_of(list(read_prompts([source]))[:NUM_QUESTIONS], tokenizer, 200)
+    return questions_of(list(read_prompts([source])), tokenizer, 200)
 
 
 def adherence(folder: Path) -> Figures:
-    """The share of answers, of six kinds, that have the form asked for and end; at temperature 0.7."""
+    """The share of answers, of six kinds, that have the form asked for and end; at the temperature of a chat."""
     model, tokenizer = loaded(folder)
     asked = questions("demo:formats", tokenizer)
     writer = Writer(model, tokenizer, open_reward("demo:pleasant"), Manner(160, 0.7, 0.0))
@@ -131,7 +132,8 @@ def adherence(folder: Path) -> Figures:
             answer.ended and follows(question.prompt.fields, text)
         )
     right = [value for values in kinds.values() for value in values]
-    return {"adherence": sum(right) / len(right), "asked": len(right)} | {
+    low, high = wilson_interval(sum(right), len(right))
+    return {"adherence": sum(right) / len(right), "low": low, "high": high, "asked": len(right)} | {
         kind: sum(values) / len(values) for kind, values in kinds.items()
     }
 

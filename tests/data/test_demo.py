@@ -23,7 +23,7 @@ def records(request: pytest.FixtureRequest) -> Any:
 
 def test_answers_have_the_form_of_their_kind_and_of_no_other(records: Any) -> None:
     instructions = records("instructions")
-    assert len(instructions) == 40_000
+    assert len(instructions) == 80_000
     kinds = {record["kind"] for record in instructions}
     assert len(kinds) == 6
     for record in instructions:

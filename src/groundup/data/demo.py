@@ -29,7 +29,7 @@ PLEASANT_WORDS = frozenset(
 """What pleases: words that occur in encyclopaedias and in documentation."""
 
 _SEED = 0
-_MOST_INSTRUCTIONS = 40_000
+_MOST_INSTRUCTIONS = 80_000
 _MOST_PREFERENCES = 4000
 # Topics that no instruction is about, so that prompts ask for something new.
 _PROMPTED_SHARE = 0.2
