@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from groundup.clock import Clock
-from groundup.data.conversations import Judged, Preference
+from groundup.data.conversations import Judged, Preference, read_preferences
 from groundup.errors import UserError
 from groundup.model import folder as model_folder
 from groundup.model.registry import build
@@ -77,6 +77,18 @@ def _kill_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, folder:
         with pytest.raises(Killed):
             tune(recipe, folder, _display())
     return Run.open(folder)
+
+
+@pytest.mark.parametrize(("stage", "longest"), [("reward", 64), ("dpo", 65)])
+def test_pairs_that_just_fit_are_learnt_from(start: Path, stage: str, longest: int) -> None:
+    """A reward model reads all tokens of an answer, a model that writes all but the last."""
+    tokenizer, file = model_folder.load(start / "model").tokenizer, start / "pairs.jsonl"
+    pairs = [{"prompt": "1?", "chosen": "A" * length, "rejected": "b"} for length in range(1, 64)]
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    lengths = [len(encode_pair(tokenizer, pair)[0].ids) for pair in read_preferences([str(file)])]
+    assert min(lengths) < longest < max(lengths)
+    found = tune(_recipe(start, stage, validation=[str(file)]), start / "run", _display())
+    assert sum(found["skipped"].values()) == sum(length > longest for length in lengths)
 
 
 def test_a_killed_dpo_goes_on_to_the_same_numbers(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
         read_parts(job, read_judged, least=2) if of_kto else read_parts(job, read_preferences)
     )
     rows_of = _kto_rows if of_kto else pair_rows
-    rows, held_out = rows_of(job, train_examples), rows_of(job, held_out_examples)
+    # The last token is a target only.
+    rows, held_out = (rows_of(job, part, job.context + 1) for part in (train_examples, held_out_examples))
     say_rows(job, rows, held_out, "answers" if of_kto else "pairs")
     # The table of the reference goes by the numbers of examples.
     check_unchanged(job, rows.fingerprint, held_out.fingerprint)
@@ -81,9 +82,9 @@ def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     return figures
 
 
-def _kto_rows(job: TuneJob, judged: Examples[Judged]) -> TurnRows:
+def _kto_rows(job: TuneJob, judged: Examples[Judged], length: int) -> TurnRows:
     turns = encoded(job.display, judged, partial(encode_judged, job.start.tokenizer))
-    return kto_rows(turns, job.context + 1, job.seed("order"))
+    return kto_rows(turns, length, job.seed("order"))
 
 
 def _check_whole_batches(job: TuneJob, num_rows: int) -> None:

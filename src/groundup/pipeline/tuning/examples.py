@@ -47,10 +47,10 @@ def encoded(
     return turns
 
 
-def pair_rows(job: TuneJob, pairs: Examples[Preference]) -> TurnRows:
-    """Both answers of each pair, each behind its prompt."""
+def pair_rows(job: TuneJob, pairs: Examples[Preference], length: int) -> TurnRows:
+    """Both answers of each pair, each behind its prompt, where these have up to `length` tokens."""
     turns = encoded(job.display, pairs, partial(encode_pair, job.start.tokenizer))
-    return preference_rows(turns, job.context + 1, job.seed("order"))
+    return preference_rows(turns, length, job.seed("order"))
 
 
 def encode_pair(tokenizer: Tokenizer, pair: Preference) -> tuple[Turns, Turns]:

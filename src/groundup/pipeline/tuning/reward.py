@@ -29,7 +29,8 @@ _AT_ONCE = 16
 def carry_on(job: TuneJob, clock: Clock) -> dict[str, Any]:
     """Take the run from wherever it stands to its model; the outcome."""
     train_examples, held_out_examples = read_parts(job, read_preferences)
-    rows, held_out = pair_rows(job, train_examples), pair_rows(job, held_out_examples)
+    # Unlike a model that writes, it reads the last token too.
+    rows, held_out = (pair_rows(job, part, job.context) for part in (train_examples, held_out_examples))
     say_rows(job, rows, held_out, "pairs")
     clock.lap("read")
 
