@@ -23,9 +23,9 @@ from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.templates import with_template
 from groundup.tune.freezing import freeze
 
-# Of the rate for supervised fine-tuning: a pair or a reward says less than the words of an answer. PPO's twentieth is
-# Llama 2's (Touvron et al. 2023, arXiv:2307.09288); at a half, noise alone drove a policy 6 nats away in 12 rounds.
-# GRPO takes fewer steps with the same answers.
+# Of the rate for supervised fine-tuning: a pair or a reward says less than the words of an answer. PPO's twentieth
+# is Llama 2's (Touvron et al. 2023, arXiv:2307.09288); at a half noise alone drove a policy 6 nats away in 12
+# rounds. GRPO takes fewer steps with the same answers.
 _RATE = {"sft": 1.0, "reject": 0.5, "reward": 0.25, "dpo": 0.05, "ppo": 0.05, "grpo": 0.1}
 # Of AdamW's: Muon's steps are spread over all directions of a matrix.
 _OPTIMIZERS_RATE = {"muon": 3.0}
