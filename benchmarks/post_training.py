@@ -1,6 +1,6 @@
 """What comes after pretraining, on this machine: what each stage gains, in how long, with how much memory.
 
-    python benchmarks/post_training.py OUT                          everything, about an hour on two cores
+    python benchmarks/post_training.py OUT                          everything, about two hours on two cores
     python benchmarks/post_training.py OUT --parts sft lora reward  some; what OUT has already is not run again
     python benchmarks/post_training.py OUT --base runs/default-1    with a base model of your own
 
