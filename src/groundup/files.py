@@ -79,6 +79,18 @@ def folder_atomically(folder: Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
 
 
+@contextmanager
+def tensors_to(path: Path) -> Iterator[None]:
+    """Around a writer of safetensors, whose errors are its own: UserError where the disk is full, or the like."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"could not write {path}: {reason}; make room, then do the same again") from None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal; reads it in constant memory."""
     with path.open("rb") as file:

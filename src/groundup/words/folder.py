@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from groundup.errors import UserError
-from groundup.files import folder_atomically, write_json
+from groundup.files import folder_atomically, tensors_to, write_json
 from groundup.words import formats
 from groundup.words.settings import GloveSettings, Settings, TextSettings, Word2VecSettings
 from groundup.words.vectors import WordVectors
@@ -53,7 +53,8 @@ def save(
         if state is not None:
             from safetensors.numpy import save_file
 
-            save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, folder / _STATE)
+            with tensors_to(path / _STATE):
+                save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, folder / _STATE)
 
 
 def vectors_file(path: Path) -> Path:
