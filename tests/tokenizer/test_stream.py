@@ -107,6 +107,14 @@ def test_special_tokens_that_overlap_are_found_from_the_left(monkeypatch: pytest
             assert list(tokenizer.encode_iterable(chunks, "all")) == tokenizer.encode(text, "all")
 
 
+def test_a_token_that_is_allowed_hides_none_that_is_refused(own_specials: Tokenizer) -> None:
+    """'a b' hid 'b\\nc', the text was cut inside that, and it was not refused."""
+    chunks = ["'a b\nc d" + "'" * 10, "'" * 8]
+    for encode_chunks in (own_specials.encode_iterable, own_specials.encode_blocks):
+        with pytest.raises(UserError, match="special token 'b\nc' at character 3"):
+            list(encode_chunks(chunks, {END, "a b"}, {"b\nc"}))
+
+
 def test_a_space_in_front_comes_once_and_after_special_tokens(trained: Trained) -> None:
     tokenizer = Tokenizer(replace(trained("gpt2").definition, add_prefix_space=True))
     text = "one two three four five six seven eight\nNine ten" + END + "eleven twelve thirteen" + END

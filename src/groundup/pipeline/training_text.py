@@ -42,7 +42,7 @@ class TrainingText:
             if part.ends_document or not self._can_cut:
                 yield part.data
             else:
-                yield from whole_parts(chain([part.data], _rest_of_document(parts)), frozenset(), cuts=True)
+                yield from whole_parts(chain([part.data], _rest_of_document(parts)), (), cuts=True)
 
     def _parts(self) -> Iterator[Part]:
         for part in self._reading:

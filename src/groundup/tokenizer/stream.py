@@ -1,25 +1,27 @@
 """A text that comes in chunks, as parts that can be encoded by themselves."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import IO, Any
 
 from groundup.tokenizer.pretokenize import as_utf8, sure_cut
 from groundup.tokenizer.special import any_of
 
 Chunks = Iterable[str | bytes]
+Sets = Sequence[frozenset[str]]
 _PART_BYTES = 1 << 22
 
 
-def whole_parts(chunks: Chunks | IO[Any], special_tokens: frozenset[str], cuts: bool) -> Iterator[bytes]:
+def whole_parts(chunks: Chunks | IO[Any], special_tokens: Sets, cuts: bool) -> Iterator[bytes]:
     """Parts of a few megabytes; between them no piece is cut, and none of the special tokens.
 
     Args:
         chunks: an open file, or strings or bytes.
-        special_tokens: those that are looked for.
+        special_tokens: sets of those that are looked for; each set by itself, so that none hides another's.
         cuts: whether the pattern allows cuts at all; otherwise the text is one part.
     """
-    longest = max((len(token.encode()) for token in special_tokens), default=0)
+    longest = max((len(token.encode()) for tokens in special_tokens for token in tokens), default=0)
     held, waiting, size = b"", [], 0
     for chunk in _read(chunks):
         waiting.append(as_utf8(chunk))
@@ -43,7 +45,7 @@ def _read(chunks: Chunks | IO[Any]) -> Iterable[str | bytes]:
     return chunks
 
 
-def _place_to_cut(text: bytes, start: int, special_tokens: frozenset[str], longest: int) -> int:
+def _place_to_cut(text: bytes, start: int, special_tokens: Sets, longest: int) -> int:
     """The last place where the text may be cut; `start` if there is none."""
     end = len(text) - longest  # a special token that begins later may not be whole yet
     while (place := sure_cut(text, start, end)) > start:
@@ -54,6 +56,6 @@ def _place_to_cut(text: bytes, start: int, special_tokens: frozenset[str], longe
     return start
 
 
-def _found(text: bytes, end: int, special_tokens: frozenset[str]) -> Iterator[re.Match[bytes]]:
+def _found(text: bytes, end: int, special_tokens: Sets) -> Iterator[re.Match[bytes]]:
     """The special tokens before `end`, looked for from the start: one that is found hides those it overlaps."""
-    return any_of(special_tokens).finditer(text, 0, end) if special_tokens else iter(())
+    return chain.from_iterable(any_of(tokens).finditer(text, 0, end) for tokens in special_tokens if tokens)

@@ -219,7 +219,7 @@ class Tokenizer:
         known = self._definition.special_tokens
         allowed, disallowed = special.resolve(known, allowed_special, disallowed_special)
         position = 0
-        for data in whole_parts(chunks, allowed | disallowed, self._encoder.cuts):
+        for data in whole_parts(chunks, (allowed, disallowed), self._encoder.cuts):
             special.refuse(data, disallowed, position)
             yield self._encode_special(data, allowed, threads, first=position == 0)
             position += len(as_text(data)) if disallowed else len(data)
