@@ -158,7 +158,8 @@ def test_new_tokens_load_in_peft(family: str, tied: bool, store: Store, tmp_path
     assert ours.tokenizer == CHAT_TOKENIZER
     whole = model_folder.load(tmp_path / "adapter").model
     assert whole.shape.vocabulary_size == CHAT_TOKENIZER.vocabulary_size
-    assert largest_difference(logits(model, ids), logits(whole, ids)) < 1e-5
+    # In float64: what is left is the rounding of the merged weights, whatever order a processor adds in.
+    assert largest_difference(logits(model.double(), ids), logits(whole.double(), ids)) < 1e-5
 
 
 @pytest.mark.parametrize("tied", [True, False])
