@@ -21,6 +21,7 @@ def native(room: str, sources: list[str], arguments: list[str]) -> Extension:
         sources=[str(folder / name) for name in sources],
         depends=[str(path) for pattern in ("*.hpp", "*.inc") for path in sorted(folder.glob(pattern))],
         language="c++",
+        # Hidden: calls within the module need not go by a table that another library could change.
         extra_compile_args=["-O3", "-std=c++17", "-fvisibility=hidden", *arguments],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
         py_limited_api=LIMITED,

@@ -9,11 +9,11 @@ from groundup.tokenizer.pretokenize import as_utf8, sure_cut
 from groundup.tokenizer.special import any_of
 
 Chunks = Iterable[str | bytes]
-Sets = Sequence[frozenset[str]]
+TokenSets = Sequence[frozenset[str]]
 _PART_BYTES = 1 << 22
 
 
-def whole_parts(chunks: Chunks | IO[Any], special_tokens: Sets, cuts: bool) -> Iterator[bytes]:
+def whole_parts(chunks: Chunks | IO[Any], special_tokens: TokenSets, cuts: bool) -> Iterator[bytes]:
     """Parts of a few megabytes; between them no piece is cut, and none of the special tokens.
 
     Args:
@@ -45,7 +45,7 @@ def _read(chunks: Chunks | IO[Any]) -> Iterable[str | bytes]:
     return chunks
 
 
-def _place_to_cut(text: bytes, start: int, special_tokens: Sets, longest: int) -> int:
+def _place_to_cut(text: bytes, start: int, special_tokens: TokenSets, longest: int) -> int:
     """The last place where the text may be cut; `start` if there is none."""
     end = len(text) - longest  # a special token that begins later may not be whole yet
     while (place := sure_cut(text, start, end)) > start:
@@ -56,6 +56,6 @@ def _place_to_cut(text: bytes, start: int, special_tokens: Sets, longest: int) -
     return start
 
 
-def _found(text: bytes, end: int, special_tokens: Sets) -> Iterator[re.Match[bytes]]:
+def _found(text: bytes, end: int, special_tokens: TokenSets) -> Iterator[re.Match[bytes]]:
     """The special tokens before `end`, looked for from the start: one that is found hides those it overlaps."""
     return chain.from_iterable(any_of(tokens).finditer(text, 0, end) for tokens in special_tokens if tokens)

@@ -1,7 +1,6 @@
 """The learning rate where none is given."""
 
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ from groundup.model import folder as model_folder
 from groundup.model.registry import build
 from groundup.pipeline.display import Display
 from groundup.pipeline.tuning.job import TuneJob
-from groundup.pipeline.tuning.run import prepare
 from groundup.recipe import load
+from groundup.run import Run
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
 from groundup.tokenizer.templates import with_template
@@ -21,7 +20,7 @@ STAGES = ("sft", "reject", "reward", "dpo", "ppo", "grpo")
 
 
 def _rate(folder: Path, width: int, stage: str, **fields: object) -> float:
-    model, data = folder / str(width), folder / "data.jsonl"
+    model = folder / str(width)
     if not model.is_dir():
         tokenizer = with_template(Tokenizer.train(["a"], vocabulary_size=257), "chatml")
         shape = Shape(
@@ -29,13 +28,9 @@ def _rate(folder: Path, width: int, stage: str, **fields: object) -> float:
             feedforward_width=8, vocabulary_size=tokenizer.vocabulary_size, context=64, tied=True,
         )  # fmt: skip
         model_folder.save(model, build(shape, seed=1), tokenizer, "card", {})
-        data.write_text(json.dumps({"prompt": "?", "chosen": "A", "rejected": "b"}) + "\n")
-    given = {f"{stage}.model": str(model), f"{stage}.data": [str(data)], "stage": stage}
-    if stage in ("reject", "ppo", "grpo"):
-        given[f"{stage}.reward"] = "demo:pleasant"
+    given = {f"{stage}.model": str(model), "stage": stage}
     recipe = load("default", given | {f"{stage}.{name}": value for name, value in fields.items()})
-    run = prepare(recipe, folder / "runs" / f"{len(list(folder.rglob('recipe.toml')))}")
-    return TuneJob(run, recipe, Display(Console(file=io.StringIO())), "cpu", "fp32").lr
+    return TuneJob(Run(folder), recipe, Display(Console(file=io.StringIO())), "cpu", "fp32").lr
 
 
 def test_all_weights_of_a_7b_learn_at_the_published_rate(tmp_path: Path) -> None:
@@ -45,7 +40,7 @@ def test_all_weights_of_a_7b_learn_at_the_published_rate(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("width", [64, 256, 1024])
 def test_adapters_take_more_than_all_weights(tmp_path: Path, width: int) -> None:
-    """ "LoRA Without Regret" (Schulman and others 2025): about ten times as much, over sizes and data."""
+    """Schulman and others 2025, "LoRA Without Regret": about ten times as much, over sizes and data."""
     for stage in STAGES:
         whole, adapters = _rate(tmp_path, width, stage), _rate(tmp_path, width, stage, lora=8)
         assert 1.2 * whole <= adapters <= 15 * whole
