@@ -33,8 +33,12 @@ def _run(script: str, folder: Path, *arguments: str, **variables: str) -> list[s
         program = folder / name
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
+    sources = folder / "sources"  # a script may copy all that is where it starts
+    sources.mkdir()
+    (sources / "mine with spaces.toml").write_text("")
     done = subprocess.run(
         ["bash", "-c", script, "launch.sh", *arguments],
+        cwd=sources,
         env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **variables},
         capture_output=True,
         text=True,
@@ -99,6 +103,7 @@ def test_sky_is_a_task_of_so_many_nodes(tmp_path: Path) -> None:
     called = _run(script, tmp_path, SKYPILOT_NODE_IPS="10.0.0.1\n10.0.0.2", SKYPILOT_NODE_RANK="1")
     _check_command(called)
     assert {"--master-addr=10.0.0.1", "--node-rank=1"} <= set(called)
+    assert (tmp_path / "volume" / "work" / "mine with spaces.toml").is_file()
     subprocess.run(["bash", "-n", "-c", task["setup"]], check=True)
 
 
