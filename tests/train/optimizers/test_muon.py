@@ -4,6 +4,7 @@ from torch import nn
 
 from groundup.model.experts import StackedLinear
 from groundup.model.registry import build
+from groundup.model.vocabulary import train_rows
 from groundup.recipe import TrainRecipe
 from groundup.shape import Shape
 from groundup.train.optimizers import build_optimizer, set_learning_rate
@@ -78,8 +79,13 @@ def test_matrices_step_as_torchs_muon_and_the_rest_as_adamw() -> None:
 
 @pytest.mark.parametrize("family", DECODERS)
 @pytest.mark.parametrize("tied", [False, True])
-def test_embeddings_and_the_way_back_to_words_are_not_orthogonalised(family: str, tied: bool) -> None:
+@pytest.mark.parametrize("rows", [False, True])
+def test_embeddings_and_the_way_back_to_words_are_not_orthogonalised(family: str, tied: bool, rows: bool) -> None:
+    """Nor are the rows of some tokens that are trained beside adapters."""
     model = _model(family, tied)
+    if rows:
+        train_rows(model, [3, 5])
+        assert any(name.endswith(".rows") for name, _ in model.named_parameters())
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     hidden = {names[id(parameter)] for parameter in hidden_matrices(model)}
     matrices = {name for name, parameter in model.named_parameters() if parameter.dim() >= 2}

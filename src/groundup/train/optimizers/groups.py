@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from groundup.model.experts import StackedLinear
+from groundup.model.vocabulary import TokenRows
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -22,6 +23,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     Those of experts come as stacks (E, out, in).
     """
     outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outer |= {id(module.rows) for module in model.modules() if isinstance(module, TokenRows)}
     if isinstance(unembedding := getattr(model, "unembedding", None), nn.Linear):
         outer.add(id(unembedding.weight))
     stacks = {id(module.weight) for module in model.modules() if isinstance(module, StackedLinear)}
