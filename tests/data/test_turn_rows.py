@@ -111,6 +111,24 @@ def test_rows_in_order_come_in_parts_and_are_named_by_what_they_hold() -> None:
     assert len({rows.fingerprint, *(preference_rows(other, 9, seed=0).fingerprint for other in others)}) == 4
 
 
+def test_a_sample_stands_for_all_rows() -> None:
+    """Packing begins with the longest conversations; a sample has short ones too, and none twice."""
+    turns = [_turns(1, 1 + number % 40, 1 + 100 * number) for number in range(400)]
+    rows = packed_rows(turns, 50, seed=5)
+    sample = rows.sample(60)
+    firsts, sampled, everywhere = (_longest(some) for some in (rows.rows(0, 60), sample, rows.in_order))
+    assert firsts > 1.2 * everywhere
+    assert abs(sampled - everywhere) < 0.05 * everywhere
+    assert len(sample) == 60 == len({row.tobytes() for row in sample})
+    whole = {row.tobytes() for row in rows.in_order}
+    assert {row.tobytes() for row in rows.sample(10_000)} == whole
+
+
+def _longest(rows: np.ndarray) -> float:
+    """The mean size of the longest example of each row."""
+    return float(np.mean([max(len(ids) for ids, _ in _examples(row[None]).values()) for row in rows]))
+
+
 def _first_ids(rows: TurnRows, first: int, count: int) -> list[list[int]]:
     return rows.windows(first, count).reshape(count, -1).tolist()
 

@@ -67,6 +67,10 @@ class TurnRows:
         """As `windows`, but in order, and none behind the last."""
         return self._padded(np.arange(first, min(first + count, self.num_rows)))
 
+    def sample(self, most: int) -> NDArray[np.int64]:
+        """Rows that stand for all, each at most once: the first ones have the longest examples (`packed_rows`)."""
+        return self.windows(0, min(most, self.num_rows))
+
     @property
     def in_order(self) -> NDArray[np.int64]:
         """Every row once, of the same shape: padded to the longest they may be gigabytes."""

@@ -60,7 +60,7 @@ def learn(job: TuneJob, lesson: Lesson, clock: Clock) -> dict[str, Any]:
     def hooks_of(bar: TrainingBar) -> HeldOutHooks:
         return HeldOutHooks(
             lesson.asking,
-            lesson.held_out.rows(0, MOST_VALIDATED),
+            lesson.held_out.sample(MOST_VALIDATED),
             device=job.device,
             precision=job.precision,
             display=job.display,
