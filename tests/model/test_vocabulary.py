@@ -70,10 +70,10 @@ def test_beside_adapters_only_new_rows_learn(model: Decoder, ids: Tensor) -> Non
         torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-7)
 
 
-def _whole(model: Decoder, ids: Tensor) -> dict[str, Tensor]:
-    """The gradients of a copy's whole tables."""
+def _whole(model: Decoder, ids: Tensor, size: int = SIZE + NEW) -> dict[str, Tensor]:
+    """The gradients of a copy's whole tables, of so many rows."""
     copied = copy.deepcopy(model)
-    grow_vocabulary(copied, SIZE + NEW)
+    grow_vocabulary(copied, size)
     CAUSAL.loss(copied, Batch(ids[:, :-1], ids[:, 1:])).mean.backward()
     tables = {"embedding": copied.embedding, "unembedding": copied.unembedding}
     return {name: table.weight.grad for name, table in tables.items() if table is not None}
@@ -109,3 +109,22 @@ def test_rows_of_any_tokens(model: Decoder, ids: Tensor) -> None:
     changed = model.embedding(torch.arange(SIZE)) - model.embedding.base(torch.arange(SIZE))
     assert changed.any(1).nonzero().flatten().tolist() == [3, 17, 60]
     assert torch.equal(model.embedding(torch.arange(SIZE)), model.embedding.weight)
+
+
+def test_all_rows_learn_as_whole_tables_do(model: Decoder, ids: Tensor) -> None:
+    whole = _whole(model, ids, SIZE)
+    add_adapters(model, 2, 4.0, "all", 0.0, seed=7)
+    before = model(ids)
+    train_rows(model, range(SIZE))
+    assert torch.equal(model(ids), before)
+    CAUSAL.loss(model, Batch(ids[:, :-1], ids[:, 1:])).mean.backward()
+    rows = {name.partition(".")[0]: parameter for name, parameter in _rows(model).items()}
+    assert rows.keys() == whole.keys()
+    for name, parameter in rows.items():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-7)
+    with torch.no_grad():
+        for parameter in rows.values():
+            parameter.add_(1)
+    assert torch.equal(model.embedding(ids), model.embedding.base(ids) + 1)
+    with adapters_off(model):
+        assert torch.equal(model(ids), before)

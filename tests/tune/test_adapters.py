@@ -19,7 +19,7 @@ from groundup.model import folder as model_folder
 from groundup.model.decoder import Decoder
 from groundup.model.lora import LoraLinear, adapters_off, add_adapters
 from groundup.model.registry import build
-from groundup.model.vocabulary import grow_vocabulary
+from groundup.model.vocabulary import grow_vocabulary, train_rows
 from groundup.pipeline.stored_models import open_model
 from groundup.shape import Shape
 from groundup.tokenizer import Tokenizer
@@ -160,6 +160,19 @@ def test_new_tokens_load_in_peft(family: str, tied: bool, store: Store, tmp_path
     assert whole.shape.vocabulary_size == CHAT_TOKENIZER.vocabulary_size
     # In float64: what is left is the rounding of the merged weights, whatever order a processor adds in.
     assert largest_difference(logits(model.double(), ids), logits(whole.double(), ids)) < 1e-5
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_all_rows_load_in_peft(family: str, tied: bool, store: Store, tmp_path: Path, ids: Tensor) -> None:
+    base = store(family, tied=tied)
+    model = taught(base)
+    train_rows(model, range(TOKENIZER.vocabulary_size))
+    randomise(model, 0.1, "rows")
+    save_adapter(tmp_path / "adapter", model, TOKENIZER, str(base), "a card")
+    theirs = peft.AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))
+    assert largest_difference(logits(model, ids), logits(theirs, ids)) < 1e-5
+    assert torch.equal(logits(load_adapter(tmp_path / "adapter").model, ids), logits(model, ids))
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -38,7 +38,8 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the o
 LoraOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="r=N[,alpha=A][,targets=attention|all][,dropout=P]", help="Train low-rank adapters only."
+        metavar="r=N[,alpha=A][,targets=attention|all][,dropout=P][,rows=new|all]",
+        help="Train low-rank adapters only."
     ),
 ]
 FreezeOption: TypeAlias = Annotated[
@@ -54,7 +55,8 @@ BudgetOption: TypeAlias = Annotated[
 EpochsOption: TypeAlias = Annotated[float | None, typer.Option(help="How often the data is read.")]
 LrOption: TypeAlias = Annotated[float | None, typer.Option(help="The peak learning rate. Default: by the model.")]
 
-_LORA = {"r": "lora", "alpha": "lora_alpha", "targets": "lora_targets", "dropout": "lora_dropout"}
+_LORA = {"r": "lora", "alpha": "lora_alpha", "targets": "lora_targets", "dropout": "lora_dropout",
+         "rows": "lora_rows"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def lora_fields(lora: str | None, freeze: str | None, full: bool) -> dict[str, A
         field = _LORA.get(name)
         if field is None or not equals:
             raise UserError(f"--lora {lora}: write it as r=16, or r=16,alpha=32,targets=attention")
-        fields[field] = value if field == "lora_targets" else _number(value, part)
+        fields[field] = value if field in {"lora_targets", "lora_rows"} else _number(value, part)
     return fields
 
 

@@ -17,7 +17,7 @@ _NOISE = 1e-3
 
 
 class TokenRows(Adapter):
-    """An embedding, or an untied unembedding, of which the rows of a few tokens alone are trained.
+    """An embedding, or an untied unembedding, of which the rows of some tokens alone are trained.
 
     `weight` (V, D) is the base's with `rows` (N, D) in the places `ids` (N,). While it is not enabled the rows are
     those that training began with, which the base keeps.
@@ -30,6 +30,7 @@ class TokenRows(Adapter):
         super().__init__()
         self.base = base.requires_grad_(False)
         self._sorted = sorted(ids)
+        self._has_all = len(self._sorted) == len(base.weight)
         self.register_buffer("ids", torch.tensor(self._sorted, device=base.weight.device), persistent=False)
         self.rows = nn.Parameter(base.weight.detach()[self.ids].clone())
 
@@ -40,10 +41,14 @@ class TokenRows(Adapter):
     @property
     def weight(self) -> Tensor:
         """(V, D); gradients reach the rows that are trained."""
+        if self.enabled and self._has_all:
+            return self.rows
         return self.base.weight.index_copy(0, self.ids, self.rows) if self.enabled else self.base.weight
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """As an embedding: (B, T) -> (B, T, D)."""
+        if self.enabled and self._has_all:
+            return F.embedding(ids_BT, self.rows)
         old_BTD = self.base(ids_BT)
         if not self.enabled:
             return old_BTD

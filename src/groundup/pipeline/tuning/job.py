@@ -136,7 +136,8 @@ class TuneJob:
         add_adapters(
             model, settings.lora, alpha, settings.lora_targets, settings.lora_dropout, self.seed("adapters")
         )
-        train_rows(model, self.start.new_ids)
+        every = range(model.shape.vocabulary_size)
+        train_rows(model, every if settings.lora_rows == "all" else self.start.new_ids)
         return model
 
     def _freeze(self, model: Decoder) -> None:
