@@ -9,8 +9,9 @@ BUILT_FROM := pyproject.toml setup.py $(wildcard src/groundup/tokenizer/native/*
 demo: $(VENV)/installed
 	$(BIN)/groundup build --budget 2m
 
+# Two tests at a time, each with one thread: threads that wait for a core that another test has are slow.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -47,7 +47,7 @@ class TuneRecipe(Section):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     lora_rows: Literal["new", "all"] = Field(
         default="new",
-        description="whose rows of the embedding learn beside adapters: those of the template's new tokens, or all",
+        description="whose rows of the embedding learn beside adapters: the template's new tokens, or all",
     )
     freeze: str = Field(default="none", description="what keeps its weights: none, embeddings or first:N (blocks)")
 

@@ -39,7 +39,7 @@ LoraOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="r=N[,alpha=A][,targets=attention|all][,dropout=P][,rows=new|all]",
-        help="Train low-rank adapters only."
+        help="Train low-rank adapters only.",
     ),
 ]
 FreezeOption: TypeAlias = Annotated[

@@ -18,6 +18,7 @@ from groundup.pipeline.sent_rows import beside
 from groundup.plan.cluster.kept import Kept, step_kept
 from groundup.plan.cluster.sent import NumberBytes, bubble_share, step_sent
 from groundup.plan.hardware import Precision
+from groundup.processor import cores_for
 from groundup.recipe import Recipe
 from groundup.run import new_folder
 from groundup.studio.parallel_timeline import render_parallel
@@ -85,7 +86,7 @@ def bench_parallel(
 
 def _subject(recipe: Recipe, nproc: int) -> Subject:
     """What the recipe leaves open filled in; as many threads a process as there are cores for each."""
-    threads = recipe.train.threads or max(1, (psutil.cpu_count(logical=False) or 1) // nproc)
+    threads = recipe.train.threads or cores_for(nproc)
     settings = {"precision": _PRECISION, "compile": "off", "recompute": "none", "threads": threads}
     plain = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
     subject = make_subject(plain)

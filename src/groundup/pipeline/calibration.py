@@ -13,7 +13,7 @@ from groundup.errors import UserError
 from groundup.files import cache_folder, fingerprint, write_json
 from groundup.plan.calibration import Calibration, PastRun, TimedStep
 from groundup.plan.hardware import Hardware
-from groundup.processor import processor_name
+from groundup.processor import cores_for, processor_name
 from groundup.recipe import TrainRecipe
 
 
@@ -76,5 +76,5 @@ def _update(settings: TrainRecipe, change: Callable[[Calibration | None], Calibr
 
 
 def _file(settings: TrainRecipe) -> Path:
-    key = [processor_name(), psutil.cpu_count(), settings.device, settings.threads]
+    key = [processor_name(), psutil.cpu_count(), settings.device, settings.threads or cores_for()]
     return cache_folder() / "machines" / f"{fingerprint(key)}.json"

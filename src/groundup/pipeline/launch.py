@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from groundup.errors import UserError
+from groundup.processor import cores_for
 
 # The file into which a process writes what the user can mend, for the starting process to tell it once: with
 # restarts several would.
@@ -39,7 +40,7 @@ def start_processes(arguments: list[str], count: int, max_restarts: int, folder:
 
     logging.disable(logging.CRITICAL)
     # Threads are set again once the processes run; this is what their libraries start with.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (psutil.cpu_count(logical=False) or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores_for(count)))
     with TemporaryDirectory(prefix="groundup-") as logs:
         refusal = Path(logs) / "refusal"
         os.environ[_REFUSAL] = str(refusal)

@@ -1,9 +1,9 @@
 """Which device trains, and with how many threads."""
 
-import psutil
 import torch
 
 from groundup.errors import UserError
+from groundup.processor import cores_for
 
 
 def choose_device(wanted: str) -> str:
@@ -21,13 +21,8 @@ def choose_device(wanted: str) -> str:
 
 
 def set_threads(wanted: int | None, processes: int = 1) -> int:
-    """Use `wanted` threads, or one a physical core: a second thread on a core only waits for its units.
-
-    So many `processes` on this machine share its cores.
-    """
-    threads = wanted or psutil.cpu_count(logical=False) or torch.get_num_threads()
-    allowed = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else threads
-    torch.set_num_threads(max(1, min(threads, allowed) // processes) if wanted is None else wanted)
+    """Use `wanted` threads, or one for each of `cores_for`; returns how many."""
+    torch.set_num_threads(wanted or cores_for(processes))
     return torch.get_num_threads()
 
 
