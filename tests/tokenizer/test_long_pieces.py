@@ -221,14 +221,18 @@ def words(count: int, length: int, seed: int = 0) -> list[str]:
     return [row.decode() for row in rows]
 
 
-# More than the cache holds: a million short pieces; 64 MB of long ones with their ids.
-@pytest.mark.parametrize(("count", "length"), [(1_300_000, 7), (130_000, 220)], ids=["short", "long"])
+# More than the cache holds: a million short pieces, kept only where they come again; 64 MB of long ones with their ids.
+@pytest.mark.parametrize(
+    ("count", "length", "times"),
+    [(1_300_000, 7, 1), (1_300_000, 7, 5), (130_000, 220, 1)],
+    ids=["short", "short again and again", "long"],
+)
 def test_more_pieces_than_the_cache_has_room_for(
-    count: int, length: int, trained: Callable[[str], Tokenizer], instruction_sets: list[str]
+    count: int, length: int, times: int, trained: Callable[[str], Tokenizer], instruction_sets: list[str]
 ) -> None:
     tokenizer = Tokenizer(trained("cl100k").definition)
     pieces = words(count, length)
-    texts = [" ".join(pieces[start : start + 50_000]) for start in range(0, len(pieces), 50_000)]
+    texts = [" ".join(pieces[start : start + 50_000] * times) for start in range(0, len(pieces), 50_000)]
     first = Tokenizer(tokenizer.definition).encode_array(texts[0])
     out = np.empty(max(map(len, texts)), np.uint32)
     for text in [*texts, *texts]:
@@ -237,6 +241,28 @@ def test_more_pieces_than_the_cache_has_room_for(
     plain = PieceEncoder(tokenizer.definition)
     for piece in pieces[:: count // 2000]:
         assert tokenizer.encode_ordinary(piece) == plain._encode(piece.encode())
+
+
+@pytest.mark.parametrize("length", [5, 9, 20])
+def test_strange_text_and_prose_by_turns(
+    length: int,
+    trained: Callable[[str], Tokenizer],
+    tiktoken_encoding: Callable,
+    running: Run,
+    instruction_sets: list[str],
+    real_texts: dict[str, str],
+) -> None:
+    """Where hardly a piece is known of late most are not looked up; that must come and go without a trace."""
+    prose = " ".join(real_texts.values()) * 3
+    definition = trained("cl100k").definition
+    texts = [text for seed in range(3) for text in (" ".join(words(90_000, length, seed)), prose)]
+    peer: tiktoken.Encoding = tiktoken_encoding(trained("cl100k"))
+    expected = [peer.encode_ordinary(text) for text in texts]
+    for name in instruction_sets:
+        with running(name):
+            tokenizer = Tokenizer(definition)
+            assert [tokenizer.encode_ordinary(text) for text in texts] == expected
+            assert tokenizer.encode_ordinary("".join(texts)) == peer.encode_ordinary("".join(texts))
 
 
 def test_the_cache_is_bounded(tmp_path_factory: pytest.TempPathFactory, instruction_sets: list[str]) -> None:

@@ -52,6 +52,12 @@ inline uint64_t hash_piece(const uint8_t* piece, size_t size) {
     return size <= kPacked ? Key::load_exactly(piece, size).hash() : hash_bytes(piece, size);
 }
 
+// What a piece is encoded to.
+struct Ids {
+    const uint32_t* ids;
+    uint32_t count;
+};
+
 class PieceCache {
 public:
     static constexpr uint32_t kInline = 3;
@@ -76,6 +82,7 @@ public:
     }
 
     const Bucket* bucket(uint64_t hash) const { return &buckets_[hash >> shift_]; }
+    const Bucket* neighbour(uint64_t hash) const { return &buckets_[hash >> shift_ ^ 1]; }
 
     // The row of a piece, in its bucket or in that one's neighbour; nullptr if it is not there.
     const Row* find(const Key& key, uint64_t hash) const {
@@ -88,38 +95,35 @@ public:
         return nullptr;
     }
 
-    void count_lookups(size_t count) { lookups_ += count; }
-
-    // Write a row's ids to `out`. Returns how many.
-    size_t copy(const Row& row, uint32_t* out) const {
-        const uint32_t* ids = row.count <= kInline ? row.ids : many_ids_.data() + row.ids[0];
-        std::memcpy(out, ids, row.count * sizeof *ids);
-        return row.count;
-    }
-    size_t copy(const LongRow& row, uint32_t* out) const {
-        std::memcpy(out, store_.data() + row.place, row.count * sizeof *out);
-        return row.count;
-    }
-
-    void insert(const Key& key, uint64_t hash, const uint32_t* ids, size_t count) {
-        ++misses_;
-        if (used_ > buckets_.size()) {
-            // More memory is dear, and so is writing to it: pieces that hardly ever come again, as in base64, are
-            // not worth it. Of these a sample is kept, so that a change of the text is noticed.
-            if (buckets_.size() < kManyBuckets || misses_ * 4 < lookups_) {
-                if (buckets_.size() < kMostBuckets) grow();
-                misses_ = lookups_ = 0;
-            } else if (misses_ % kSample) {
-                return;
-            } else if (misses_ > kPatience) {
-                misses_ = lookups_ = 0;
-            }
+    // Whether so many pieces, which come next, are worth looking up and keeping. Where few have been known of late, as
+    // in base64, waiting for memory costs more than working them out; of these a sample is still looked up, so that
+    // a change of the text is noticed.
+    bool is_worth_asking(size_t num_pieces) {
+        if (lookups_ >= (is_strange_ ? kStrangeWindow : kWindow)) {
+            is_strange_ = buckets_.size() >= kManyBuckets && misses_ * 4 >= lookups_;
+            misses_ = lookups_ = 0;
         }
-        Row row{key, {0, 0, 0}, static_cast<uint32_t>(count)};
-        if (count <= kInline)
-            std::memcpy(row.ids, ids, count * sizeof *ids);
+        if (is_strange_ && ++num_strange_ % kSample) return false;
+        lookups_ += num_pieces;
+        return true;
+    }
+
+    // Where a row's ids are until something is inserted; at least four can be read.
+    Ids ids(const Row& row) const {
+        return {row.count <= kInline ? row.ids : many_ids_.data() + row.ids[0], row.count};
+    }
+    Ids ids(const LongRow& row) const { return {store_.data() + row.place, row.count}; }
+
+    // Nothing is done for a piece that is there.
+    void insert(const Key& key, uint64_t hash, const Ids& ids) {
+        if (find(key, hash)) return;
+        ++misses_;
+        if (used_ > buckets_.size() && buckets_.size() < kMostBuckets && !is_strange_) grow();
+        Row row{key, {0, 0, 0}, ids.count};
+        if (ids.count <= kInline)
+            std::memcpy(row.ids, ids.ids, ids.count * sizeof *ids.ids);
         else
-            row.ids[0] = keep(ids, count);
+            row.ids[0] = keep(ids);
         place(row, hash);
     }
 
@@ -137,15 +141,16 @@ public:
         return nullptr;
     }
 
-    void insert_long(const uint8_t* piece, size_t size, uint64_t hash, const uint32_t* ids, size_t count) {
+    void insert_long(const uint8_t* piece, size_t size, uint64_t hash, const Ids& ids) {
+        if (find_long(piece, size, hash)) return;
         if (long_used_ * 4 > long_rows_.size() * 3 && long_rows_.size() < kMostLongRows) grow_long();
-        const uint32_t place = keep_long(ids, count, piece, size);
-        place_long({hash, place, static_cast<uint16_t>(size), static_cast<uint16_t>(count)});
+        const uint32_t place = keep_long(ids, piece, size);
+        place_long({hash, place, static_cast<uint16_t>(size), static_cast<uint16_t>(ids.count)});
     }
 
 private:
-    static constexpr size_t kFirstBuckets = 1 << 12, kManyBuckets = 1 << 16, kMostBuckets = 1 << 19, kWays = 4;
-    static constexpr size_t kSample = 16, kPatience = 1 << 16;
+    static constexpr size_t kFirstBuckets = 1 << 12, kManyBuckets = 1 << 14, kMostBuckets = 1 << 19, kWays = 4;
+    static constexpr size_t kSample = 16, kWindow = 1 << 14, kStrangeWindow = 1 << 10;
     static constexpr size_t kFirstLongRows = 1 << 10, kMostLongRows = 1 << 20;
     static constexpr size_t kMostManyIds = 1 << 22, kMostStored = 1 << 24;  // 16 MB, 64 MB
 
@@ -163,26 +168,26 @@ private:
     }
 
     // Keep the ids of a short piece; if there is no more room, all short pieces are forgotten first.
-    uint32_t keep(const uint32_t* ids, size_t count) {
-        if (many_ids_.size() + count > kMostManyIds) {
+    uint32_t keep(const Ids& ids) {
+        if (many_ids_.size() + ids.count > kMostManyIds) {
             set_buckets(buckets_.size());
             many_ids_.clear();
         }
-        many_ids_.insert(many_ids_.end(), ids, ids + count);
-        return static_cast<uint32_t>(many_ids_.size() - count);
+        many_ids_.insert(many_ids_.end(), ids.ids, ids.ids + ids.count);
+        return static_cast<uint32_t>(many_ids_.size() - ids.count);
     }
 
     // The same for a long piece and its bytes.
-    uint32_t keep_long(const uint32_t* ids, size_t count, const uint8_t* piece, size_t size) {
-        const size_t words = count + (size + 3) / 4;
+    uint32_t keep_long(const Ids& ids, const uint8_t* piece, size_t size) {
+        const size_t words = ids.count + (size + 3) / 4;
         if (store_.size() + words > kMostStored) {
             set_long_rows(long_rows_.size());
             store_.clear();
         }
         const size_t place = store_.size();
         store_.resize(place + words);
-        std::memcpy(store_.data() + place, ids, count * sizeof *ids);
-        std::memcpy(store_.data() + place + count, piece, size);
+        std::memcpy(store_.data() + place, ids.ids, ids.count * sizeof *ids.ids);
+        std::memcpy(store_.data() + place + ids.count, piece, size);
         return static_cast<uint32_t>(place);
     }
 
@@ -231,7 +236,9 @@ private:
     LargeVector<uint32_t> store_;     // of long pieces: the ids, then the bytes
     int shift_ = 0, long_shift_ = 0;
     size_t used_ = 0, long_used_ = 0;
-    size_t lookups_ = 0, misses_ = 0;  // of short pieces, since it was last to grow
+    size_t lookups_ = 0, misses_ = 0;  // since it was last decided whether the text is strange
+    size_t num_strange_ = 0;           // batches of it
+    bool is_strange_ = false;
 };
 
 }  // namespace groundup

@@ -57,6 +57,8 @@ public:
         pairs_.assign(size, empty);
         pair_shift_ = 64 - __builtin_ctzll(size);
         merged_.reserve(num_merges);
+        last_run_ = num_tokens ? static_cast<uint32_t>(num_tokens) - 1 : 0;
+        while (last_run_ && ids[last_run_ - 1] + 1 == ids[last_run_]) --last_run_;
     }
 
     // Add the merge of the next rank; there is room for `num_merges`.
@@ -71,7 +73,11 @@ public:
     }
 
     size_t size() const { return ids_.size(); }
-    uint32_t id(uint32_t index) const { return ids_[index]; }
+    // Most vocabularies number their tokens one after the other but for the bytes: then only ids of bytes are read.
+    uint32_t id(uint32_t index) const {
+        const uint32_t place = std::min(index, last_run_);
+        return ids_[place] + (index - place);
+    }
     size_t length(uint32_t index) const { return offsets_[index + 1] - offsets_[index]; }
     const uint8_t* text(uint32_t index) const { return text_.data() + offsets_[index]; }
     uint32_t merged(uint32_t rank) const { return in_order_ ? 256 + rank : merged_[rank]; }
@@ -139,6 +145,7 @@ private:
     std::vector<uint8_t> text_;
     std::vector<uint64_t> offsets_;
     std::vector<uint32_t> ids_, merged_, byte_ranks_, border_ranks_;
+    uint32_t last_run_;  // from this index on every id is one more than the one before
     std::vector<Character> characters_;
     LargeVector<PairBucket> pairs_;
     int pair_shift_ = 0;
