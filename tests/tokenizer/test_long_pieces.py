@@ -221,7 +221,7 @@ def words(count: int, length: int, seed: int = 0) -> list[str]:
     return [row.decode() for row in rows]
 
 
-# More than the cache holds: a million short pieces, kept only where they come again; 64 MB of long ones with their ids.
+# More than the cache holds: a million short pieces, kept where they come again; 64 MB of long ones with their ids.
 @pytest.mark.parametrize(
     ("count", "length", "times"),
     [(1_300_000, 7, 1), (1_300_000, 7, 5), (130_000, 220, 1)],
