@@ -23,7 +23,9 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     Those of experts come as stacks (E, out, in).
     """
     outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    outer |= {id(module.rows) for module in model.modules() if isinstance(module, TokenRows)}
+    for module in model.modules():
+        if isinstance(module, TokenRows):
+            outer |= {id(module.rows), id(module.base.weight)}
     if isinstance(unembedding := getattr(model, "unembedding", None), nn.Linear):
         outer.add(id(unembedding.weight))
     stacks = {id(module.weight) for module in model.modules() if isinstance(module, StackedLinear)}
