@@ -44,6 +44,7 @@ struct alignas(16) Key {
     static Key none() { return {0, ~uint64_t{0}}; }
 
     uint64_t hash() const { return mix(low, high); }
+    size_t size() const { return high >> 56; }
     bool operator==(const Key& other) const { return ((low ^ other.low) | (high ^ other.high)) == 0; }
 };
 
@@ -95,16 +96,16 @@ public:
         return nullptr;
     }
 
-    // Whether so many pieces, which come next, are worth looking up and keeping. Where few have been known of late, as
-    // in base64, waiting for memory costs more than working them out; of these a sample is still looked up, so that
-    // a change of the text is noticed.
-    bool is_worth_asking(size_t num_pieces) {
-        if (lookups_ >= (is_strange_ ? kStrangeWindow : kWindow)) {
-            is_strange_ = buckets_.size() >= kManyBuckets && misses_ * 4 >= lookups_;
-            misses_ = lookups_ = 0;
+    // Whether the pieces of the next bytes are worth looking up and keeping. Where most of the text was unknown of late,
+    // as in base64, waiting for memory costs more than working it out; a sample is still looked up, so that a change
+    // of the text is noticed.
+    bool is_worth_asking(size_t num_bytes) {
+        if (asked_bytes_ >= (is_strange_ ? kStrangeWindow : kWindow)) {
+            is_strange_ = buckets_.size() >= kManyBuckets && missed_bytes_ * 2 >= asked_bytes_;
+            missed_bytes_ = asked_bytes_ = 0;
         }
         if (is_strange_ && ++num_strange_ % kSample) return false;
-        lookups_ += num_pieces;
+        asked_bytes_ += num_bytes;
         return true;
     }
 
@@ -117,7 +118,7 @@ public:
     // Nothing is done for a piece that is there.
     void insert(const Key& key, uint64_t hash, const Ids& ids) {
         if (find(key, hash)) return;
-        ++misses_;
+        missed_bytes_ += key.size();
         if (used_ > buckets_.size() && buckets_.size() < kMostBuckets && !is_strange_) grow();
         Row row{key, {0, 0, 0}, ids.count};
         if (ids.count <= kInline)
@@ -150,7 +151,7 @@ public:
 
 private:
     static constexpr size_t kFirstBuckets = 1 << 12, kManyBuckets = 1 << 14, kMostBuckets = 1 << 19, kWays = 4;
-    static constexpr size_t kSample = 16, kWindow = 1 << 14, kStrangeWindow = 1 << 10;
+    static constexpr size_t kSample = 16, kWindow = 1 << 16, kStrangeWindow = 1 << 12;
     static constexpr size_t kFirstLongRows = 1 << 10, kMostLongRows = 1 << 20;
     static constexpr size_t kMostManyIds = 1 << 22, kMostStored = 1 << 24;  // 16 MB, 64 MB
 
@@ -236,8 +237,8 @@ private:
     LargeVector<uint32_t> store_;     // of long pieces: the ids, then the bytes
     int shift_ = 0, long_shift_ = 0;
     size_t used_ = 0, long_used_ = 0;
-    size_t lookups_ = 0, misses_ = 0;  // since it was last decided whether the text is strange
-    size_t num_strange_ = 0;           // batches of it
+    size_t asked_bytes_ = 0, missed_bytes_ = 0;  // since it was last decided whether the text is strange
+    size_t num_strange_ = 0;                     // batches of it
     bool is_strange_ = false;
 };
 
