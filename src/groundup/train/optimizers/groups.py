@@ -22,12 +22,12 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
     Those of experts come as stacks (E, out, in).
     """
-    outer = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    for module in model.modules():
-        if isinstance(module, TokenRows):
-            outer |= {id(module.rows), id(module.base.weight)}
+    tables: list[nn.Module] = [
+        module for module in model.modules() if isinstance(module, nn.Embedding | TokenRows)
+    ]
     if isinstance(unembedding := getattr(model, "unembedding", None), nn.Linear):
-        outer.add(id(unembedding.weight))
+        tables.append(unembedding)
+    outer = {id(parameter) for table in tables for parameter in table.parameters()}
     stacks = {id(module.weight) for module in model.modules() if isinstance(module, StackedLinear)}
     return [
         parameter
