@@ -232,7 +232,7 @@ def test_more_pieces_than_the_cache_has_room_for(
 ) -> None:
     tokenizer = Tokenizer(trained("cl100k").definition)
     pieces = words(count, length)
-    texts = [" ".join(pieces[start : start + 50_000] * times) for start in range(0, len(pieces), 50_000)]
+    texts = [" ".join(np.repeat(pieces[start : start + 50_000], times)) for start in range(0, len(pieces), 50_000)]
     first = Tokenizer(tokenizer.definition).encode_array(texts[0])
     out = np.empty(max(map(len, texts)), np.uint32)
     for text in [*texts, *texts]:
