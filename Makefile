@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 
 # Two tests at a time, each with one thread: threads that wait for a core that another test has are slow.
 test: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .
